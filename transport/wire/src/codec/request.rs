@@ -1,0 +1,173 @@
+//! The bodies of requests.
+
+use super::attr::{read_id, read_version, write_id, write_version};
+use crate::{
+    DecodeError, Extent, Request, ShareId, SharePath,
+    auth::{Claims, Proof},
+    chunk::ContentHash,
+    cursor::{Reader, Writer},
+    limits,
+    message::{Hello, Target},
+};
+
+// Numbers of requests: never reused. PROTOCOL.md, "Requests".
+const HELLO: u8 = 1;
+const STAT: u8 = 2;
+const LIST: u8 = 3;
+const READLINK: u8 = 4;
+const READ: u8 = 5;
+const VERIFY: u8 = 6;
+const STATFS: u8 = 7;
+const GETXATTR: u8 = 8;
+const LISTXATTR: u8 = 9;
+
+pub(super) fn write(request: &Request, out: &mut Writer) -> u8 {
+    match request {
+        Request::Hello(hello) => {
+            write_hello(hello, out);
+            HELLO
+        }
+        Request::Stat(target) => {
+            write_target(target, out);
+            STAT
+        }
+        Request::List { target, cookie, bytes_max } => {
+            out.u64(*cookie);
+            out.u32(*bytes_max);
+            write_target(target, out);
+            LIST
+        }
+        Request::Readlink(target) => {
+            write_target(target, out);
+            READLINK
+        }
+        Request::Read { target, version, extent } => {
+            write_version(*version, out);
+            write_extent(extent, out);
+            write_target(target, out);
+            READ
+        }
+        Request::Verify { target, ranges } => {
+            write_target(target, out);
+            out.count(ranges.len());
+            for (extent, hash) in ranges {
+                write_extent(extent, out);
+                out.raw(&hash.0);
+            }
+            VERIFY
+        }
+        Request::Statfs(share) => {
+            out.u16(share.0);
+            STATFS
+        }
+        Request::GetXattr { target, name } => {
+            write_target(target, out);
+            out.short_bytes(name);
+            GETXATTR
+        }
+        Request::ListXattr(target) => {
+            write_target(target, out);
+            LISTXATTR
+        }
+    }
+}
+
+pub(super) fn read(kind: u8, from: &mut Reader<'_>) -> Result<Request, DecodeError> {
+    Ok(match kind {
+        HELLO => Request::Hello(read_hello(from)?),
+        STAT => Request::Stat(read_target(from)?),
+        LIST => {
+            let cookie = from.u64("cookie")?;
+            let bytes_max = from.u32("page size")?;
+            if bytes_max > limits::LISTING_BYTES_MAX {
+                return Err(DecodeError::TooLong { what: "page", len: bytes_max.into() });
+            }
+            Request::List { target: read_target(from)?, cookie, bytes_max }
+        }
+        READLINK => Request::Readlink(read_target(from)?),
+        READ => {
+            let version = read_version(from)?;
+            let extent = read_extent(from)?;
+            if extent.is_empty() || extent.end().0 > version.size.0 {
+                return Err(DecodeError::OutOfRange { what: "extent" });
+            }
+            Request::Read { target: read_target(from)?, version, extent }
+        }
+        VERIFY => {
+            let target = read_target(from)?;
+            let count = from.count(limits::VERIFY_RANGES_MAX, "ranges")?;
+            let mut ranges = Vec::with_capacity(count);
+            for _ in 0..count {
+                ranges.push((read_extent(from)?, ContentHash(from.fixed("hash")?)));
+            }
+            Request::Verify { target, ranges }
+        }
+        STATFS => Request::Statfs(ShareId(from.u16("share")?)),
+        GETXATTR => {
+            let target = read_target(from)?;
+            let name = from.short_bytes(limits::XATTR_NAME_BYTES_MAX, "attribute name")?;
+            if name.is_empty() || name.contains(&0) {
+                return Err(DecodeError::BadName);
+            }
+            Request::GetXattr { target, name: name.into() }
+        }
+        LISTXATTR => Request::ListXattr(read_target(from)?),
+        n => return Err(DecodeError::Unknown { what: "request", value: n.into() }),
+    })
+}
+
+fn write_hello(hello: &Hello, out: &mut Writer) {
+    out.u16(hello.version_min);
+    out.u16(hello.version_max);
+    out.raw(&hello.proof.0);
+    hello.claims.write(out);
+    out.short_bytes(hello.label.as_bytes());
+}
+
+fn read_hello(from: &mut Reader<'_>) -> Result<Hello, DecodeError> {
+    let version_min = from.u16("version")?;
+    let version_max = from.u16("version")?;
+    let proof = Proof(from.fixed("proof")?);
+    let claims = Claims::read(from)?;
+    let label = from.short_bytes(limits::NAME_BYTES_MAX, "label")?;
+    let label = std::str::from_utf8(label).map_err(|_| DecodeError::OutOfRange { what: "label" })?.to_owned();
+    Ok(Hello { version_min, version_max, claims, proof, label })
+}
+
+fn write_target(target: &Target, out: &mut Writer) {
+    out.u16(target.share.0);
+    out.short_bytes(target.path.as_bytes());
+    out.u8(target.id.is_some().into());
+    if let Some(id) = target.id {
+        write_id(id, out);
+    }
+}
+
+fn read_target(from: &mut Reader<'_>) -> Result<Target, DecodeError> {
+    let share = ShareId(from.u16("share")?);
+    let path = SharePath::new(from.short_bytes(limits::PATH_BYTES_MAX, "path")?)?;
+    let id = match from.u8("file id")? {
+        0 => None,
+        1 => Some(read_id(from)?),
+        n => return Err(DecodeError::Unknown { what: "file id flag", value: n.into() }),
+    };
+    Ok(Target { share, path, id })
+}
+
+fn write_extent(extent: &Extent, out: &mut Writer) {
+    out.u64(extent.start.0);
+    // Reads and verified ranges are bounded by READ_BYTES_MAX, which their reader checks.
+    out.u32(u32::try_from(extent.len.0).unwrap_or(u32::MAX));
+}
+
+fn read_extent(from: &mut Reader<'_>) -> Result<Extent, DecodeError> {
+    let start = from.u64("extent")?;
+    let len = u64::from(from.u32("extent")?);
+    if len > limits::READ_BYTES_MAX {
+        return Err(DecodeError::TooLong { what: "extent", len });
+    }
+    match start.checked_add(len) {
+        Some(end) if i64::try_from(end).is_ok() => Ok(Extent::new(start, len)),
+        _ => Err(DecodeError::OutOfRange { what: "extent" }),
+    }
+}

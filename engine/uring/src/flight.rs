@@ -1,0 +1,122 @@
+//! Operations in flight: the table that owns each buffer and file until the completion is seen.
+//!
+//! Invariant: an address handed to the kernel stays valid, unaliased by a writer or (for reads) by anyone, until its
+//! completion. tokio-uring holds no buffer at all: it frees what it holds when its runtime drops, completion or not. It
+//! gets the submission entry with the raw addresses; this table owns what they point to. A table dropped with
+//! operations in flight leaks them on purpose. The test `shutdown_past_its_deadline_frees_nothing` watches over it.
+
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::AsRawFd;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use io_uring::{cqueue, opcode, squeue, types};
+use slab::Slab;
+use tokio_uring::{InFlightOneshot, OneshotOutputTransform, UnsubmittedOneshot};
+
+use crate::intake::{Command, Intake, Work};
+
+/// The operations of one ring thread, at most its depth.
+pub(crate) struct Flights<'a> {
+    table: ManuallyDrop<Slab<Flight>>,
+    depth: usize,
+    intake: &'a Intake,
+}
+
+struct Flight {
+    /// Owns the slot or bytes, and the file, that the kernel was told of.
+    command: Command,
+    completion: InFlightOneshot<(), CqeResult>,
+}
+
+/// Takes a completion's result out of its entry; there is no buffer to give back.
+struct CqeResult;
+
+impl OneshotOutputTransform for CqeResult {
+    type Output = io::Result<usize>;
+    type StoredData = ();
+
+    fn transform_oneshot_output(self, (): (), cqe: cqueue::Entry) -> io::Result<usize> {
+        // A negative result is an errno with its sign turned (io_uring(7), "Completion queue entry").
+        usize::try_from(cqe.result()).map_err(|_| io::Error::from_raw_os_error(-cqe.result()))
+    }
+}
+
+impl<'a> Flights<'a> {
+    pub(crate) fn new(depth: usize, intake: &'a Intake) -> Flights<'a> {
+        Flights { table: ManuallyDrop::new(Slab::with_capacity(depth)), depth, intake }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.table.len() == self.depth
+    }
+
+    /// Puts a command in flight; the kernel sees it when the thread parks. The table must not be full.
+    pub(crate) fn submit(&mut self, command: Command) {
+        let entry = self.table.vacant_entry();
+        let Ok(sqe) = sqe_of(&command) else {
+            return command.complete(Err(io::ErrorKind::InvalidInput.into()));
+        };
+        self.intake.count_submitted();
+        // SAFETY: `entry` takes `command`, which owns the file of the entry's descriptor and the slot or bytes behind
+        // its address, in the next expression and keeps it until `poll` sees the completion: the only two ways out of
+        // the table are `poll` and the leak in `drop`. The address is inside the buffer (`Slot::address` asserts it;
+        // a write's is the data itself) and does not move with its owner: a slot's is in the mapping, `Bytes`
+        // keeps its bytes on the heap. A slot in a `Command` is not touched by anyone; bytes are only read.
+        let completion = unsafe { hand_to_kernel(sqe) };
+        entry.insert(Flight { command, completion });
+    }
+
+    /// Answers what is completed and asks to be woken for the rest; how many were answered.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> usize {
+        let mut completed = 0;
+        for key in 0..self.table.capacity() {
+            let Some(flight) = self.table.get_mut(key) else { continue };
+            let Poll::Ready(result) = Pin::new(&mut flight.completion).poll(cx) else { continue };
+            let Flight { command, .. } = self.table.remove(key);
+            self.intake.count_completed();
+            command.complete(result);
+            completed += 1;
+        }
+        completed
+    }
+}
+
+impl Drop for Flights<'_> {
+    /// With operations in flight, which happens only when the ring thread panics: leaks their buffers and files, since
+    /// the kernel may still use them.
+    fn drop(&mut self) {
+        if self.table.is_empty() {
+            // SAFETY: this is `drop`, which runs once and after which nobody sees the table.
+            unsafe { ManuallyDrop::drop(&mut self.table) };
+        } else {
+            tracing::error!(in_flight = self.table.len(), "a ring thread failed; its buffers are leaked");
+        }
+    }
+}
+
+/// The submission entry of a command.
+fn sqe_of(command: &Command) -> Result<squeue::Entry, std::num::TryFromIntError> {
+    let fd = types::Fd(command.file.as_raw_fd());
+    let len = u32::try_from(command.work.len())?;
+    Ok(match &command.work {
+        Work::Read { slot, range, .. } => {
+            opcode::Read::new(fd, slot.address(*range).as_ptr(), len).offset(command.offset).build()
+        }
+        Work::Write { data, .. } => opcode::Write::new(fd, data.as_ptr(), len).offset(command.offset).build(),
+    })
+}
+
+/// Queues an entry in this thread's ring. tokio-uring declares it safe; it is not.
+///
+/// # Safety
+/// Until the returned future is ready, the descriptor in the entry stays open, and the memory behind its address stays
+/// valid and is not written by anyone else, nor read when the kernel writes it. Dropping the future does not end that.
+unsafe fn hand_to_kernel(sqe: squeue::Entry) -> InFlightOneshot<(), CqeResult> {
+    UnsubmittedOneshot::new((), CqeResult, sqe).submit()
+}

@@ -1,0 +1,261 @@
+//! The handle to a ring: start, read, write, stop.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::error::{Operation, RingError};
+use crate::fallback::{self, BLOCKING_THREADS_MAX};
+use crate::intake::{Command, Intake, Work};
+use crate::slot::{Slot, SlotRange};
+use crate::{probe, ring};
+
+/// Bounds of a ring.
+#[derive(Clone, Copy, Debug)]
+pub struct RingConfig {
+    /// Operations in flight at most, 1 to 4096; 32 keeps an NVMe disk busy (60,000 4 KiB reads/s against 14,000 at 1).
+    pub depth: u32,
+    /// Operations that wait to be submitted at most, 1 to 65,536; further callers wait for a place.
+    pub queue_max: usize,
+    /// Which back end.
+    pub backend: BackendChoice,
+    /// How long [`Ring::shutdown`] waits for what is in flight.
+    pub drain_deadline: Duration,
+}
+
+impl Default for RingConfig {
+    fn default() -> RingConfig {
+        RingConfig {
+            depth: 32,
+            queue_max: 256,
+            backend: BackendChoice::Auto,
+            drain_deadline: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What may serve a ring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BackendChoice {
+    /// io_uring, or blocking threads where it is refused.
+    #[default]
+    Auto,
+    /// io_uring, or an error.
+    Uring,
+    /// Blocking threads.
+    Blocking,
+}
+
+/// What serves a ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// io_uring.
+    Uring,
+    /// Blocking `pread` and `pwrite` threads.
+    Blocking {
+        /// Why not io_uring, in words for the log and `status`.
+        reason: String,
+    },
+}
+
+/// Counts of a ring since its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingStats {
+    /// Handed to the kernel and not completed.
+    pub in_flight: u64,
+    /// Handed to the kernel.
+    pub submitted: u64,
+    /// Completed, with success or not.
+    pub completed: u64,
+}
+
+/// One read.
+#[derive(Debug)]
+pub struct ReadAt {
+    /// Read from here; kept open until the completion.
+    pub file: Arc<File>,
+    /// Into this; it comes back with the result.
+    pub slot: Slot,
+    /// Into this part of it. For a file opened with `O_DIRECT`: start and length in whole blocks of the device.
+    pub range: SlotRange,
+    /// From here, in bytes.
+    pub offset: u64,
+}
+
+/// A read's end: what happened, and the slot back either way.
+#[derive(Debug)]
+pub struct Done {
+    /// Bytes read to the start of the range. Fewer than asked is a short read, to be continued by the caller; 0 is the
+    /// end of the file.
+    pub result: Result<usize, RingError>,
+    /// The slot that was given. After an error, what its range holds is unspecified (but initialised).
+    pub slot: Slot,
+}
+
+/// A cheap handle to a ring; clones share it. When the last is dropped the ring stops and drains by itself.
+#[derive(Clone)]
+pub struct Ring {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    intake: Arc<Intake>,
+    backend: Backend,
+    drain_deadline: Duration,
+}
+
+impl Ring {
+    /// Starts a ring and its thread, or the blocking threads. Blocks for the set-up, well below a millisecond.
+    ///
+    /// # Errors
+    /// A bound out of its range; a thread that cannot be started; io_uring refused and no other back end allowed.
+    pub fn start(config: RingConfig) -> Result<Ring, RingError> {
+        if !(1..=4096).contains(&config.depth) {
+            return Err(RingError::Config { reason: "depth must be 1 to 4096" });
+        }
+        if !(1..=65_536).contains(&config.queue_max) {
+            return Err(RingError::Config { reason: "queue_max must be 1 to 65536" });
+        }
+        match config.backend {
+            BackendChoice::Blocking => Self::start_blocking(config, "chosen by configuration".to_owned()),
+            BackendChoice::Uring => Self::start_uring(config).map_err(|reason| RingError::Refused { reason }),
+            BackendChoice::Auto => Self::start_uring(config).or_else(|reason| {
+                tracing::warn!(%reason, "io_uring is refused; reading with blocking threads instead");
+                Self::start_blocking(config, reason)
+            }),
+        }
+    }
+
+    fn start_uring(config: RingConfig) -> Result<Ring, String> {
+        probe::probe()?;
+        let intake = Arc::new(Intake::new(config.queue_max, 1));
+        ring::spawn(config.depth, Arc::clone(&intake))
+            .map_err(|e| probe::explain("starting the ring", &e))?;
+        Ok(Self::new(intake, Backend::Uring, config))
+    }
+
+    fn start_blocking(config: RingConfig, reason: String) -> Result<Ring, RingError> {
+        let threads = BLOCKING_THREADS_MAX.min(config.depth as usize);
+        let intake = Arc::new(Intake::new(config.queue_max, threads));
+        fallback::spawn(threads, &intake)?;
+        Ok(Self::new(intake, Backend::Blocking { reason }, config))
+    }
+
+    fn new(intake: Arc<Intake>, backend: Backend, config: RingConfig) -> Ring {
+        Ring { shared: Arc::new(Shared { intake, backend, drain_deadline: config.drain_deadline }) }
+    }
+
+    /// What serves it.
+    pub fn backend(&self) -> Backend {
+        self.shared.backend.clone()
+    }
+
+    /// Reads a part of a file into a part of a slot.
+    ///
+    /// Waits for a place in the queue, then for the device, without a deadline of its own: the caller sets one and
+    /// drops the future. That gives the answer up, not the memory: a read in flight keeps slot and file until its
+    /// completion, then the slot goes home; one not yet submitted is dropped.
+    ///
+    /// # Panics
+    /// When the range leaves the slot; when the ring's thread has panicked.
+    pub async fn read_at(&self, read: ReadAt) -> Done {
+        let ReadAt { file, slot, range, offset } = read;
+        range.check(slot.capacity());
+        if let Err(error) = check_offset(Operation::Read, range.len, offset) {
+            return Done { result: Err(error), slot };
+        }
+        let intake = &self.shared.intake;
+        let Some(place) = intake.place().await else {
+            return Done { result: Err(RingError::Stopped), slot };
+        };
+        let (reply, answer) = oneshot::channel();
+        intake.push(place, Command { file, offset, work: Work::Read { slot, range, reply } });
+        answer.await.expect("a ring answers each command unless its thread panicked")
+    }
+
+    /// Writes bytes to a part of a file; how many were written, which may be fewer.
+    ///
+    /// `data` is a [`crate::Filled`] or [`Bytes`], shared with the kernel until the completion and not copied; for a
+    /// file opened with `O_DIRECT` it starts at, and is, whole blocks of the device. A dropped future leaves a write in
+    /// flight to complete, and one not yet submitted undone.
+    ///
+    /// # Panics
+    /// When the ring's thread has panicked.
+    pub async fn write_at(
+        &self,
+        file: Arc<File>,
+        data: impl Into<Bytes>,
+        offset: u64,
+    ) -> Result<usize, RingError> {
+        let data = data.into();
+        check_offset(Operation::Write, data.len(), offset)?;
+        let intake = &self.shared.intake;
+        let place = intake.place().await.ok_or(RingError::Stopped)?;
+        let (reply, answer) = oneshot::channel();
+        intake.push(place, Command { file, offset, work: Work::Write { data, reply } });
+        answer.await.expect("a ring answers each command unless its thread panicked")
+    }
+
+    /// Counts since the start.
+    pub fn stats(&self) -> RingStats {
+        let (submitted, completed) = self.shared.intake.counts();
+        RingStats { in_flight: submitted - completed, submitted, completed }
+    }
+
+    /// Takes no more operations; those not yet submitted end with [`RingError::Stopped`], those in flight go on.
+    pub fn stop(&self) {
+        self.shared.intake.stop();
+    }
+
+    /// Stops and waits until nothing is in flight, at most [`RingConfig::drain_deadline`].
+    ///
+    /// The deadline is real time, whatever clock the caller's runtime runs on. A dropped future has stopped the ring
+    /// and waits for nothing.
+    ///
+    /// # Errors
+    /// [`RingError::DrainDeadline`] when the kernel still holds operations: their slots and files are not freed, the
+    /// ring's thread goes on waiting for them; the process should exit.
+    pub async fn shutdown(self) -> Result<(), RingError> {
+        self.stop();
+        let deadline = self.shared.drain_deadline;
+        let (drained, is_drained) = oneshot::channel();
+        let intake = Arc::clone(&self.shared.intake);
+        // A thread, since neither a paused clock nor a runtime without timers may keep a process from its end.
+        std::thread::Builder::new()
+            .name("wormhole-drain".into())
+            .spawn(move || {
+                // Nobody waits any more when this fails.
+                let _ = drained.send(intake.wait_drained(deadline));
+            })
+            .map_err(|source| RingError::Thread { source })?;
+        if is_drained.await.unwrap_or(false) {
+            return Ok(());
+        }
+        Err(RingError::DrainDeadline { in_flight: self.stats().in_flight, deadline })
+    }
+}
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ring").field("backend", &self.shared.backend).field("stats", &self.stats()).finish()
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.intake.stop();
+    }
+}
+
+/// Offsets above `i64::MAX` do not exist in a file, and the highest means "the current position" to the kernel.
+fn check_offset(operation: Operation, len: usize, offset: u64) -> Result<(), RingError> {
+    match i64::try_from(offset) {
+        Ok(_) => Ok(()),
+        Err(_) => {
+            Err(RingError::Io { operation, len, offset, source: std::io::ErrorKind::InvalidInput.into() })
+        }
+    }
+}

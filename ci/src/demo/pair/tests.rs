@@ -1,0 +1,69 @@
+//! The demo's hold on its children, with a shell in the place of both programs.
+
+use std::env;
+
+use super::*;
+
+/// A `wormhole-engine` and a `wormhole` that do what the scripts say.
+fn fake(scratch: &Scratch, host: &str, mount: &str) -> Binaries {
+    let script = |name: &str, body: &str| {
+        let path = scratch.path(name);
+        let text = scratch.path("script");
+        fs::write(&text, format!("#!/bin/sh\n{body}\n")).unwrap();
+        // Another process writes what is executed: a test that forks meanwhile would hold our file open for writing,
+        // and the kernel refuses to run such a file.
+        assert!(Command::new("install").args(["-m", "755"]).args([&text, &path]).status().unwrap().success());
+        path
+    };
+    Binaries { host: script("fake-host", host), mount: script("fake-mount", mount) }
+}
+
+fn scratch(name: &str) -> Scratch {
+    let place = env::temp_dir().join(format!("wormhole-ci-pair-{name}-{}", std::process::id()));
+    fs::create_dir_all(&place).unwrap();
+    Scratch::make(&place, None).unwrap()
+}
+
+fn start_failure(name: &str, host: &str, mount: &str) -> String {
+    let scratch = scratch(name);
+    let place = scratch.path("..");
+    let binaries = fake(&scratch, host, mount);
+    let failure = Pair::start(binaries, scratch, Path::new("/proc")).err().map(|failure| failure.to_string());
+    fs::remove_dir(place.parent().unwrap().parent().unwrap()).unwrap();
+    failure.unwrap()
+}
+
+#[test]
+fn a_host_that_fails_is_quoted_and_its_scratch_removed() {
+    let failure = start_failure("host", "echo noise; echo 'port 4433 is taken' >&2; exit 1", "exit 0");
+    assert_eq!(
+        failure,
+        "the host stopped (exit status: 1) before it could write its ticket: port 4433 is taken"
+    );
+}
+
+#[test]
+fn a_mount_that_fails_takes_the_host_with_it() {
+    // `$6` is the ticket file: host DIR --listen A --ticket-file T --state-dir S.
+    let failure =
+        start_failure("mount", "echo t > \"$6\"; exec sleep 1000", "echo 'no /dev/fuse' >&2; exit 1");
+    assert_eq!(failure, "the mount stopped (exit status: 1) before it could mount: no /dev/fuse");
+}
+
+#[test]
+fn an_equals_sign_in_a_folder_is_no_share_name() {
+    assert_eq!(share_argument(Path::new("/a/b=c")), OsString::from("demo=/a/b=c"));
+    assert_eq!(share_argument(Path::new("/a/b")), OsString::from("/a/b"));
+}
+
+#[test]
+fn the_last_line_said_is_the_reason() {
+    let place = scratch("line");
+    let log = place.path("log");
+    fs::write(&log, "first\nlast \n\n").unwrap();
+    assert_eq!(last_line(&log), "last");
+    assert_eq!(last_line(Path::new("/nonexistent")), "it said nothing");
+    let root = log.parent().unwrap().parent().unwrap().to_path_buf();
+    drop(place);
+    fs::remove_dir(root).unwrap();
+}

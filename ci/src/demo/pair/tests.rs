@@ -67,3 +67,65 @@ fn the_last_line_said_is_the_reason() {
     drop(place);
     fs::remove_dir(root).unwrap();
 }
+
+/// A mount made of a bind mount, which ends when it is unmounted, as ours does.
+fn bind_mount(folder: &Path) -> String {
+    format!(
+        "case $1 in\n\
+         mount) mount --bind {} \"$3\" && while mountpoint -q \"$3\"; do sleep 0.02; done;;\n\
+         status) echo \"fine at $2\";;\n\
+         unmount) umount \"$2\";;\n\
+         esac",
+        folder.display()
+    )
+}
+
+const WILLING_HOST: &str = "echo t > \"$6\"; trap 'exit 0' TERM; while :; do sleep 0.02; done";
+
+fn may_mount() -> bool {
+    let root = fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
+    if !root {
+        eprintln!("skipped: only root may mount");
+    }
+    root
+}
+
+#[test]
+fn a_pair_mounts_answers_and_leaves_nothing() {
+    if !may_mount() {
+        return;
+    }
+    let scratch = scratch("whole");
+    let root = scratch.path("");
+    let shared = scratch.path("shared");
+    fs::create_dir(&shared).unwrap();
+    fs::write(shared.join("file"), "bytes").unwrap();
+    let binaries = fake(&scratch, WILLING_HOST, &bind_mount(&shared));
+    let pair = Pair::start(binaries, scratch, &shared).unwrap();
+    let mountpoint = pair.mountpoint().to_path_buf();
+    assert_eq!(fs::read(mountpoint.join("file")).unwrap(), b"bytes");
+    assert_eq!(pair.status().unwrap(), format!("fine at {}\n", mountpoint.display()));
+    pair.stop().unwrap();
+    assert!(!mounts::is_mounted(&mountpoint) && !root.exists());
+    fs::remove_dir(root.parent().unwrap()).unwrap();
+}
+
+#[test]
+fn a_mount_left_behind_is_detached() {
+    if !may_mount() {
+        return;
+    }
+    let scratch = scratch("left");
+    let root = scratch.path("");
+    let shared = scratch.path("shared");
+    fs::create_dir(&shared).unwrap();
+    // It dies of SIGTERM without unmounting, and `status` fails.
+    let mount = bind_mount(&shared).replace("echo", "false; exit 7; echo");
+    let pair = Pair::start(fake(&scratch, WILLING_HOST, &mount), scratch, &shared).unwrap();
+    let mountpoint = pair.mountpoint().to_path_buf();
+    let refused = pair.status().unwrap_err().to_string();
+    assert_eq!(refused, "wormhole status failed (exit status: 7): it said nothing");
+    drop(pair);
+    assert!(!mounts::is_mounted(&mountpoint) && !root.exists());
+    fs::remove_dir(root.parent().unwrap()).unwrap();
+}

@@ -1,0 +1,363 @@
+//! The read path: L1, else a fetch under way, else the host; and what to fetch ahead.
+//!
+//! A read is cut into aligned blocks ([`plan`]). Each is looked for in L1, then among the fetches under way
+//! ([`flight`]), and fetched into a pool slot when it is in neither. The same slot then is the L1 entry and, where one
+//! block holds all that was asked for, the FUSE reply: nothing is copied. A reply that straddles blocks is gathered,
+//! and counted.
+
+mod ahead;
+mod flight;
+mod gather;
+mod plan;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use engine::cache::{BlockKey, ContentKey, L1};
+use parking_lot::Mutex;
+use tokio::{
+    runtime::Handle,
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
+use transport::{Client, ReadCall};
+use uring::SlotClass;
+use wire::{ByteLen, Class, Extent, FileId, Name, Version, message::Target};
+
+use crate::{
+    error::VfsError,
+    readahead::{Limits, Readahead},
+    stats::Stats,
+};
+use flight::{Flights, Found, Landing, Opened, Outcome, ReaderId};
+
+/// Where an open file is now: its path changes when it is renamed.
+pub trait Locate: Send + Sync {
+    /// What to name in a request.
+    ///
+    /// # Errors
+    /// When the file has no path any more.
+    fn target(&self) -> Result<Target, VfsError>;
+}
+
+/// What the read path needs to know of a mount.
+pub struct ReadConfig {
+    /// The host's public key: part of every cached block's name.
+    pub host_key: [u8; 32],
+    /// How long a fetch ahead of any reader may take; a demand read brings its own deadline.
+    pub ahead_deadline: Duration,
+    /// Read-ahead windows.
+    pub limits: Limits,
+}
+
+/// The file a reader is opened on.
+pub struct OpenRead {
+    /// The share it is in.
+    pub share: Name,
+    /// Which file.
+    pub id: FileId,
+    /// Its version at open: all bytes read through this reader are of this one.
+    pub version: Version,
+    /// Whether the version tells every change ([`wire::Attr::settled`]). Blocks of one that does not are this
+    /// reader's alone.
+    pub settled: bool,
+}
+
+/// The read path of one mount; clones are the same one.
+#[derive(Clone)]
+pub struct ReadPath(Arc<Inner>);
+
+struct Inner {
+    client: Client,
+    l1: L1,
+    lane: Handle,
+    config: ReadConfig,
+    stats: Arc<Stats>,
+    flights: Flights,
+    readers: AtomicU64,
+}
+
+/// One open file, read at one version; dropping it calls its read-ahead off.
+pub struct Reader {
+    id: ReaderId,
+    content: ContentKey,
+    version: Version,
+    locate: Arc<dyn Locate>,
+    readahead: Mutex<Readahead>,
+    /// From where on the reader takes whole extents: [`crate::readahead::Advice::whole_from`] of its last read.
+    whole_from: AtomicU64,
+    path: Arc<Inner>,
+}
+
+/// One piece of a read: a block and the bytes of it that are wanted.
+struct Piece {
+    key: BlockKey,
+    wanted: Extent,
+    state: PieceState,
+}
+
+enum PieceState {
+    Here { bytes: Bytes },
+    Coming(oneshot::Receiver<Outcome>),
+}
+
+impl ReadPath {
+    /// A read path on a session. Fetches run on `lane`, the runtime of `client`.
+    pub fn new(client: Client, l1: L1, lane: Handle, config: ReadConfig, stats: Arc<Stats>) -> ReadPath {
+        let flights = Flights::default();
+        ReadPath(Arc::new(Inner { client, l1, lane, config, stats, flights, readers: AtomicU64::new(0) }))
+    }
+
+    /// Opens a file for reading; asks nobody.
+    pub fn open(&self, file: &OpenRead, locate: Arc<dyn Locate>) -> Arc<Reader> {
+        let id = self.0.readers.fetch_add(1, Relaxed) + 1;
+        // An unsettled version may be met again by other bytes: blocks under a name nobody else has.
+        let salt = if file.settled { 0 } else { id };
+        let share = [file.share.as_bytes(), &salt.to_le_bytes()].concat();
+        let content = ContentKey::new(&self.0.config.host_key, &share, &file.id, &file.version);
+        Arc::new(Reader {
+            id,
+            content,
+            version: file.version,
+            locate,
+            readahead: Mutex::new(Readahead::new(self.0.config.limits, file.version.size.0)),
+            whole_from: AtomicU64::new(u64::MAX),
+            path: self.0.clone(),
+        })
+    }
+
+    /// The bytes if all of them are in L1, cut at the end of the file; never waits, so it may run on a FUSE thread.
+    ///
+    /// Each read comes here first, also one that then goes on to [`ReadPath::read`]: here read-ahead sees it.
+    pub fn read_cached(&self, reader: &Arc<Reader>, extent: Extent) -> Option<Bytes> {
+        let extent = extent.clip(reader.version.size);
+        reader.note(extent);
+        let mut pieces = Vec::with_capacity(2);
+        for_each_block(extent, reader.version.size, |at| {
+            let (key, bytes) = self.0.cached_at(reader.content, at)?;
+            let wanted = key.extent(reader.version.size).intersect(&extent)?;
+            pieces.push(Piece { key, wanted, state: PieceState::Here { bytes } });
+            Some(wanted.end().0)
+        })?;
+        let bytes = self.0.assemble(&pieces)?;
+        self.0.mark_served(&pieces);
+        self.0.stats.l1_bytes.add(bytes.len() as u64);
+        if reader.wants_ahead() {
+            let (path, reader) = (self.0.clone(), reader.clone());
+            self.0.lane.spawn(async move { path.fetch_ahead(&reader) });
+        }
+        Some(bytes)
+    }
+
+    /// The bytes, from wherever they are, cut at the end of the file: all of them or an error. Runs on the lane.
+    ///
+    /// A dropped future leaves its fetches running: they fill the cache.
+    ///
+    /// # Errors
+    /// [`VfsError::Stale`] when the file is of another version now, [`VfsError::Deadline`] at `deadline`, else what
+    /// the host or the session said.
+    pub async fn read(&self, reader: Arc<Reader>, extent: Extent, deadline: Instant) -> Result<Bytes, VfsError> {
+        let extent = extent.clip(reader.version.size);
+        let mut pieces = self.0.start(&reader, extent, deadline)?;
+        // After the demand, so that its requests are first on the wire.
+        self.0.fetch_ahead(&reader);
+        for piece in &mut pieces {
+            let PieceState::Coming(outcome) = &mut piece.state else { continue };
+            let bytes = match timeout_at(deadline, outcome).await {
+                Err(_) => return Err(VfsError::Deadline),
+                Ok(Ok(outcome)) => outcome?,
+                // A fetch ahead that was called off in the moment we joined it: once more, on our own account.
+                Ok(Err(_)) => self.0.fetch_again(&reader, piece.key, deadline).await?,
+            };
+            piece.state = PieceState::Here { bytes };
+        }
+        // A block of this content that is short of its place in the file: the host broke its word on the version.
+        let bytes = self.0.assemble(&pieces).ok_or(VfsError::Stale)?;
+        self.0.mark_served(&pieces);
+        Ok(bytes)
+    }
+
+    /// What the cache holds and did.
+    pub fn l1(&self) -> &L1 {
+        &self.0.l1
+    }
+}
+
+impl Reader {
+    fn note(&self, extent: Extent) {
+        let advice = self.readahead.lock().on_read(extent);
+        self.whole_from.store(advice.whole_from, Relaxed);
+        if advice.jumped {
+            self.call_off();
+        }
+    }
+
+    fn wants_ahead(&self) -> bool {
+        !self.readahead.lock().ahead().is_empty()
+    }
+
+    fn call_off(&self) {
+        let cancelled = self.path.flights.cancel(self.id);
+        self.path.stats.readahead_cancelled.add(cancelled);
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.call_off();
+    }
+}
+
+impl Piece {
+    /// Its bytes, when they are here; `None` also when the block is shorter than it must be.
+    fn ready(&self) -> Option<Bytes> {
+        let PieceState::Here { bytes } = &self.state else { return None };
+        let start = usize::try_from(self.wanted.start.0 - self.block_start()).ok()?;
+        let end = start.checked_add(usize::try_from(self.wanted.len.0).ok()?)?;
+        (end <= bytes.len()).then(|| bytes.slice(start..end))
+    }
+
+    fn block_start(&self) -> u64 {
+        self.key.index * self.key.class.bytes() as u64
+    }
+}
+
+/// Walks `extent` block by block: `next` is told where it is and says where that block's part ends.
+fn for_each_block(extent: Extent, size: ByteLen, mut next: impl FnMut(u64) -> Option<u64>) -> Option<()> {
+    let end = extent.end().0.min(size.0);
+    let mut at = extent.start.0;
+    while at < end {
+        let until = next(at)?;
+        assert!(until > at, "each block brings the walk on");
+        at = until;
+    }
+    Some(())
+}
+
+impl Inner {
+    /// The largest block in L1 that holds the byte at `at`.
+    fn cached_at(&self, content: ContentKey, at: u64) -> Option<(BlockKey, Bytes)> {
+        SlotClass::ALL.into_iter().rev().find_map(|class| {
+            let key = BlockKey::at(content, class, at);
+            self.l1.get(&key).map(|bytes| (key, bytes))
+        })
+    }
+
+    /// Finds or starts every block of a demand read.
+    fn start(self: &Arc<Self>, reader: &Arc<Reader>, extent: Extent, deadline: Instant) -> Result<Vec<Piece>, VfsError> {
+        let size = reader.version.size;
+        let mut pieces = Vec::with_capacity(2);
+        let mut failed = None;
+        for_each_block(extent, size, |at| {
+            let (key, state) = match self.block_for(reader, at, extent.end().0, deadline) {
+                Ok(found) => found,
+                Err(error) => {
+                    failed = Some(error);
+                    return None;
+                }
+            };
+            let wanted = key.extent(size).intersect(&extent)?;
+            pieces.push(Piece { key, wanted, state });
+            Some(wanted.end().0)
+        });
+        failed.map_or(Ok(pieces), Err)
+    }
+
+    fn block_for(
+        self: &Arc<Self>,
+        reader: &Arc<Reader>,
+        at: u64,
+        end: u64,
+        deadline: Instant,
+    ) -> Result<(BlockKey, PieceState), VfsError> {
+        for class in SlotClass::ALL.into_iter().rev() {
+            let key = BlockKey::at(reader.content, class, at);
+            match self.flights.find(&key, |key| self.l1.get(key)) {
+                Some(Found::Cached(bytes)) => return Ok((key, PieceState::Here { bytes })),
+                Some(Found::Joined(outcome)) => return Ok((key, PieceState::Coming(outcome))),
+                None => {}
+            }
+        }
+        let end = end.min(reader.version.size.0);
+        let class = plan::class_at(at, end, reader.whole_from.load(Relaxed));
+        let key = BlockKey::at(reader.content, class, at);
+        Ok((key, self.fetch_demand(reader, key, deadline)?))
+    }
+
+    /// The block from the cache or a fetch under way, else starts a fetch that somebody waits for.
+    fn fetch_demand(
+        self: &Arc<Self>,
+        reader: &Arc<Reader>,
+        key: BlockKey,
+        deadline: Instant,
+    ) -> Result<PieceState, VfsError> {
+        let target = reader.locate.target()?;
+        let (landing, outcome) = match self.flights.find_or_open(key, |key| self.l1.get(key)) {
+            Opened::Found(Found::Cached(bytes)) => return Ok(PieceState::Here { bytes }),
+            Opened::Found(Found::Joined(outcome)) => return Ok(PieceState::Coming(outcome)),
+            Opened::Ours(landing, outcome) => (landing, outcome),
+        };
+        let (path, version) = (self.clone(), reader.version);
+        self.lane.spawn(async move {
+            let extent = key.extent(version.size);
+            let read = ReadCall { target, version, extent, class: Class::Demand, deadline };
+            path.fetch(landing, read, None).await;
+        });
+        Ok(PieceState::Coming(outcome))
+    }
+
+    async fn fetch_again(self: &Arc<Self>, reader: &Arc<Reader>, key: BlockKey, deadline: Instant) -> Outcome {
+        match self.fetch_demand(reader, key, deadline)? {
+            PieceState::Here { bytes } => Ok(bytes),
+            PieceState::Coming(outcome) => match timeout_at(deadline, outcome).await {
+                Ok(Ok(outcome)) => outcome,
+                _ => Err(VfsError::Deadline),
+            },
+        }
+    }
+
+    /// Brings one block from the host: waits for a slot if it has none, asks, keeps, tells.
+    async fn fetch(&self, landing: Landing, read: ReadCall, slot: Option<uring::Slot>) {
+        let _held = self.stats.fetches_in_flight.hold();
+        let (deadline, len) = (read.deadline, read.extent.len.0);
+        let slot = match slot {
+            Some(slot) => Ok(slot),
+            None => match usize::try_from(len).ok().and_then(SlotClass::for_len) {
+                Some(class) => timeout_at(deadline, self.l1.lend(class)).await.map_err(|_| VfsError::Deadline),
+                None => Err(VfsError::Deadline),
+            },
+        };
+        let outcome = match slot {
+            Ok(slot) => match self.client.read(read, slot).await {
+                Ok(filled) => Ok(filled.freeze()),
+                Err(error) => Err(VfsError::from(error)),
+            },
+            Err(error) => Err(error),
+        };
+        if outcome.is_ok() {
+            let counter = if landing.is_awaited() {
+                &self.stats.host_demand_bytes
+            } else {
+                &self.stats.host_readahead_bytes
+            };
+            counter.add(len);
+        }
+        landing.land(&outcome, |key, bytes| self.l1.insert(key, bytes.clone()));
+    }
+
+    fn mark_served(&self, pieces: &[Piece]) {
+        for piece in pieces {
+            let upto = piece.wanted.end().0 - piece.block_start();
+            self.l1.served(&piece.key, usize::try_from(upto).unwrap_or(usize::MAX));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

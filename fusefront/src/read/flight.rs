@@ -1,0 +1,172 @@
+//! Single flight: one fetch a block, however many readers wait for it.
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+use engine::cache::BlockKey;
+use parking_lot::Mutex;
+use tokio::{sync::oneshot, task::AbortHandle};
+
+use crate::error::VfsError;
+
+/// Who fetched a block ahead.
+pub type ReaderId = u64;
+
+/// The outcome of a fetch, to each who waits for it.
+pub type Outcome = Result<Bytes, VfsError>;
+
+/// Fetches under way. Bounded by the slots they hold or wait for: at most one a slot of the pool, and the demand
+/// reads that the kernel lets through at once.
+#[derive(Clone, Default)]
+pub struct Flights(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    flights: HashMap<BlockKey, Flight>,
+    next: u64,
+}
+
+struct Flight {
+    /// Tells this fetch from a later one of the same block.
+    serial: u64,
+    /// The handle it was fetched ahead for; `None` once somebody asked for the bytes.
+    ahead_for: Option<ReaderId>,
+    waiters: Vec<oneshot::Sender<Outcome>>,
+    abort: Option<AbortHandle>,
+}
+
+/// What a reader found.
+pub enum Found {
+    /// In the cache.
+    Cached(Bytes),
+    /// On its way.
+    Joined(oneshot::Receiver<Outcome>),
+}
+
+/// What a reader found or has to bring himself.
+pub enum Opened {
+    /// It was there.
+    Found(Found),
+    /// It was not: whoever asked fetches it, and waits like all others.
+    Ours(Landing, oneshot::Receiver<Outcome>),
+}
+
+/// The right and duty to fetch a block. Dropped without [`Landing::land`] (the task was aborted, or panicked), it
+/// takes the flight off the table, and who waits sees his channel close.
+pub struct Landing {
+    flights: Flights,
+    key: BlockKey,
+    serial: u64,
+}
+
+impl Flights {
+    /// Looks for a block among `cached` and the fetches under way, in this order and as one step, so that a block
+    /// cannot land in between and be fetched twice.
+    pub fn find(&self, key: &BlockKey, cached: impl FnOnce(&BlockKey) -> Option<Bytes>) -> Option<Found> {
+        self.0.lock().find(key, cached)
+    }
+
+    /// As [`Flights::find`], and opens a flight for the caller where there is none, in the same step.
+    pub fn find_or_open(&self, key: BlockKey, cached: impl FnOnce(&BlockKey) -> Option<Bytes>) -> Opened {
+        let mut state = self.0.lock();
+        if let Some(found) = state.find(&key, cached) {
+            return Opened::Found(found);
+        }
+        let (reply, outcome) = oneshot::channel();
+        let serial = state.open(key, None, vec![reply]);
+        Opened::Ours(Landing { flights: self.clone(), key, serial }, outcome)
+    }
+
+    /// Whether the block is on its way.
+    pub fn contains(&self, key: &BlockKey) -> bool {
+        self.0.lock().flights.contains_key(key)
+    }
+
+    /// Opens a flight ahead of any reader but `reader`; `None` when the block is on its way already.
+    pub fn open_ahead(&self, key: BlockKey, reader: ReaderId) -> Option<Landing> {
+        let mut state = self.0.lock();
+        if state.flights.contains_key(&key) {
+            return None;
+        }
+        let serial = state.open(key, Some(reader), Vec::new());
+        Some(Landing { flights: self.clone(), key, serial })
+    }
+
+    /// Gives the flight the means to be called off. Too late for one that has landed: then it does nothing.
+    pub fn on_abort(&self, key: &BlockKey, abort: AbortHandle) {
+        if let Some(flight) = self.0.lock().flights.get_mut(key) {
+            flight.abort = Some(abort);
+        }
+    }
+
+    /// Calls off what was fetched ahead for `reader` and nobody has joined; how many.
+    pub fn cancel(&self, reader: ReaderId) -> u64 {
+        let mut aborts = Vec::new();
+        self.0.lock().flights.retain(|_, flight| {
+            let dead = flight.ahead_for == Some(reader) && flight.abort.is_some();
+            if dead {
+                aborts.extend(flight.abort.take());
+            }
+            !dead
+        });
+        // Outside the lock: an abort may drop the task at once, and its landing with it.
+        for abort in &aborts {
+            abort.abort();
+        }
+        aborts.len() as u64
+    }
+}
+
+impl State {
+    fn find(&mut self, key: &BlockKey, cached: impl FnOnce(&BlockKey) -> Option<Bytes>) -> Option<Found> {
+        if let Some(bytes) = cached(key) {
+            return Some(Found::Cached(bytes));
+        }
+        let flight = self.flights.get_mut(key)?;
+        let (reply, outcome) = oneshot::channel();
+        flight.ahead_for = None;
+        flight.waiters.push(reply);
+        Some(Found::Joined(outcome))
+    }
+
+    fn open(&mut self, key: BlockKey, ahead_for: Option<ReaderId>, waiters: Vec<oneshot::Sender<Outcome>>) -> u64 {
+        self.next += 1;
+        let serial = self.next;
+        self.flights.insert(key, Flight { serial, ahead_for, waiters, abort: None });
+        serial
+    }
+}
+
+impl Landing {
+    /// Whether somebody waits for the block.
+    pub fn is_awaited(&self) -> bool {
+        let state = self.flights.0.lock();
+        state.flights.get(&self.key).is_some_and(|flight| flight.ahead_for.is_none())
+    }
+
+    /// Ends the flight: `keep` runs first (the cache takes the block), then all who wait are told.
+    pub fn land(self, outcome: &Outcome, keep: impl FnOnce(BlockKey, &Bytes)) {
+        if let Ok(bytes) = outcome {
+            keep(self.key, bytes);
+        }
+        for waiter in self.take() {
+            // Who stopped waiting needs no answer.
+            let _ = waiter.send(outcome.clone());
+        }
+    }
+
+    fn take(&self) -> Vec<oneshot::Sender<Outcome>> {
+        let mut state = self.flights.0.lock();
+        let ours = state.flights.get(&self.key).is_some_and(|flight| flight.serial == self.serial);
+        if !ours {
+            return Vec::new();
+        }
+        state.flights.remove(&self.key).map(|flight| flight.waiters).unwrap_or_default()
+    }
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.take();
+    }
+}

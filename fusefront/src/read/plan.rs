@@ -1,0 +1,53 @@
+//! Which blocks to fetch for bytes that are in no cache. Pure.
+//!
+//! A sequential reader takes whole extents of 1 MiB, so that later replies are one slice. Any other read takes the
+//! smallest aligned block that holds all of what is left of it, so that a 4 KiB read costs 4 KiB; above 128 KiB it is
+//! cut at whole extents too. A file that fits in one block is one block.
+
+use uring::SlotClass;
+
+/// The class of the block to fetch at `at` for a read that goes on to `end` (exclusive).
+///
+/// Blocks of sequential readers are whole extents from `whole_from` on, chunks before it.
+pub fn class_at(at: u64, end: u64, whole_from: u64) -> SlotClass {
+    let extent = SlotClass::Extent1M.bytes() as u64;
+    if at - at % extent >= whole_from {
+        return SlotClass::Extent1M;
+    }
+    if whole_from != u64::MAX {
+        // The head of a run, before its first whole extent: smaller blocks would only be more requests.
+        return SlotClass::Chunk128K;
+    }
+    let holds = |class: &SlotClass| {
+        let bytes = class.bytes() as u64;
+        end <= at - at % bytes + bytes
+    };
+    SlotClass::ALL.into_iter().find(holds).unwrap_or(SlotClass::Chunk128K)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIB: u64 = 1024;
+    const RANDOM: u64 = u64::MAX;
+
+    #[test]
+    fn lone_reads_fetch_the_smallest_block_that_holds_them() {
+        assert_eq!(class_at(0, 4 * KIB, RANDOM), SlotClass::Page4K);
+        assert_eq!(class_at(12 * KIB, 16 * KIB, RANDOM), SlotClass::Page4K);
+        assert_eq!(class_at(0, 10 * KIB, RANDOM), SlotClass::Block16K);
+        assert_eq!(class_at(12 * KIB, 20 * KIB, RANDOM), SlotClass::Chunk128K, "straddles two blocks of 16 KiB");
+        assert_eq!(class_at(0, 128 * KIB, RANDOM), SlotClass::Chunk128K);
+        assert_eq!(class_at(0, 256 * KIB, RANDOM), SlotClass::Extent1M);
+        assert_eq!(class_at(1000 * KIB, 1100 * KIB, RANDOM), SlotClass::Chunk128K, "straddles two extents");
+    }
+
+    #[test]
+    fn sequential_reads_fetch_whole_extents_past_the_head() {
+        let head = 256 * KIB;
+        assert_eq!(class_at(256 * KIB, 512 * KIB, head), SlotClass::Chunk128K);
+        assert_eq!(class_at(1024 * KIB, 1028 * KIB, head), SlotClass::Extent1M);
+        assert_eq!(class_at(0, 4 * KIB, 0), SlotClass::Extent1M);
+    }
+}

@@ -1,0 +1,82 @@
+//! Counters of one mount: what `wormhole status` shows. They only rise, gauges apart.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// A number that only rises.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    /// Its value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A number that rises and falls.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+/// Counts as one in its [`Gauge`] for as long as it lives.
+#[derive(Debug)]
+pub struct Held<'a>(&'a Gauge);
+
+impl Gauge {
+    /// One more until the answer drops.
+    pub fn hold(&self) -> Held<'_> {
+        self.0.fetch_add(1, Relaxed);
+        Held(self)
+    }
+
+    /// Its value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// All counters of a mount.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// FUSE read requests answered with bytes.
+    pub reads: Counter,
+    /// Bytes of those answers.
+    pub read_bytes: Counter,
+    /// Of these, bytes that were in L1 when asked for.
+    pub l1_bytes: Counter,
+    /// Bytes of file contents received from the host, asked for by a reader.
+    pub host_demand_bytes: Counter,
+    /// Bytes of file contents received from the host ahead of any reader.
+    pub host_readahead_bytes: Counter,
+    /// Read-ahead requests given up before their data came.
+    pub readahead_cancelled: Counter,
+    /// Bytes copied because a reply straddled blocks.
+    pub copied_gather_bytes: Counter,
+    /// Requests for names and attributes sent to the host.
+    pub metadata_requests: Counter,
+    /// Requests of programs being answered now.
+    pub in_flight: Gauge,
+    /// Requests for file contents at the host now.
+    pub fetches_in_flight: Gauge,
+    /// Operations that failed for good with an I/O error: what a program saw as EIO.
+    pub errors: Counter,
+    /// Reads refused because the file changed under the handle: what a program saw as ESTALE.
+    pub stale: Counter,
+}
+
+impl Stats {
+    /// Bytes of file contents received from the host, asked for or ahead.
+    pub fn host_bytes(&self) -> u64 {
+        self.host_demand_bytes.get() + self.host_readahead_bytes.get()
+    }
+}

@@ -76,8 +76,8 @@ impl Buddy {
     /// When the unit is free already: two owners believed that it was theirs.
     pub(crate) fn put_back(&mut self, class: SlotClass, offset: usize) {
         assert!(offset.is_multiple_of(class.bytes()), "offset {offset} is not one of {class:?}");
-        self.lent_bytes -= class.bytes();
         self.put_back_at(depth(class), offset / class.bytes());
+        self.lent_bytes -= class.bytes();
     }
 
     /// Takes the least recently used free extent, if more than `floor` are warm; end with [`Buddy::chill`] or

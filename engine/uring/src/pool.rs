@@ -270,3 +270,6 @@ impl Drop for Loan {
         self.pool.take_back(self.class, self.offset);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use crate::buddy::{Buddy, EXTENT_BYTES};
 use crate::class::SlotClass;
 use crate::error::PoolError;
-use crate::region::Region;
+use crate::region::{Owner, Region};
 use crate::slot::Slot;
 
 /// Size of a pool.
@@ -173,6 +173,7 @@ impl fmt::Debug for Pool {
 
 impl Inner {
     fn slot(self: &Arc<Self>, class: SlotClass, offset: usize) -> Slot {
+        self.region.mark(offset, class.bytes(), Owner::Someone);
         Slot::new(Loan { pool: Arc::clone(self), class, offset })
     }
 
@@ -192,6 +193,7 @@ impl Inner {
     }
 
     fn take_back(self: &Arc<Self>, class: SlotClass, offset: usize) {
+        self.region.mark(offset, class.bytes(), Owner::Nobody);
         let mut state = self.state.lock();
         state.buddy.put_back(class, offset);
         let waited_for = !state.queue.is_empty();

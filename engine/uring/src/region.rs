@@ -19,6 +19,15 @@ pub(crate) struct Region {
     len: usize,
 }
 
+/// Whether a part of the slab is lent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// A loan spans it.
+    Someone,
+    /// It is home: no code of ours may read or write it.
+    Nobody,
+}
+
 // SAFETY: the mapping belongs to the process, not to a thread; `Region` itself only does address arithmetic, and its
 // unsafe methods put the duty of exclusive access on their callers.
 unsafe impl Send for Region {}
@@ -39,6 +48,7 @@ impl Region {
             // SAFETY: the range is the mapping made above, and neither advice changes what its bytes hold here.
             unsafe { madvise(region.base.as_ptr().cast(), len, advice) }?;
         }
+        region.mark(0, len, Owner::Nobody);
         Ok(region)
     }
 
@@ -51,6 +61,16 @@ impl Region {
         assert!(end <= self.len, "range {offset}..{end} leaves the slab of {} bytes", self.len);
         // SAFETY: `offset <= end <= self.len` was asserted, so the address is inside the one mapping or at its end.
         unsafe { self.base.add(offset) }
+    }
+
+    /// Marks the range as someone's, or as nobody's: under the address sanitizer a touch of the latter is an error.
+    /// Without it (`--cfg wormhole_asan`) nothing happens.
+    pub(crate) fn mark(&self, offset: usize, len: usize, owner: Owner) {
+        let _start = self.address(offset, len);
+        #[cfg(wormhole_asan)]
+        asan::mark(_start, len, owner);
+        #[cfg(not(wormhole_asan))]
+        let _ = owner;
     }
 
     /// Gives the memory of `[offset, offset + len)` back to the kernel; it reads as zeros when touched again.
@@ -67,10 +87,47 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
+        self.mark(0, self.len, Owner::Someone);
         // SAFETY: `base` and `len` are those of `map`; each loan holds an `Arc` of the pool that owns this region, and
         // each operation in flight holds its loan, so that nobody is left to touch the range.
         let unmapped = unsafe { munmap(self.base.as_ptr().cast(), self.len) };
         debug_assert!(unmapped.is_ok(), "munmap of a whole mapping: {unmapped:?}");
+    }
+}
+
+/// The address sanitizer's view of the slab, which it cannot know by itself: it only follows the heap.
+#[cfg(wormhole_asan)]
+pub(crate) mod asan {
+    #[cfg(test)]
+    use std::ffi::c_int;
+    use std::ffi::c_void;
+    use std::ptr::NonNull;
+
+    use super::Owner;
+
+    // SAFETY: the declarations of <sanitizer/asan_interface.h>.
+    unsafe extern "C" {
+        fn __asan_poison_memory_region(start: *const c_void, len: usize);
+        fn __asan_unpoison_memory_region(start: *const c_void, len: usize);
+        #[cfg(test)]
+        fn __asan_address_is_poisoned(address: *const c_void) -> c_int;
+    }
+
+    pub(super) fn mark(start: NonNull<u8>, len: usize, owner: Owner) {
+        let start = start.as_ptr().cast_const().cast();
+        match owner {
+            // SAFETY: changes the sanitizer's shadow of a range that the caller's region maps, no memory of ours.
+            Owner::Someone => unsafe { __asan_unpoison_memory_region(start, len) },
+            // SAFETY: as above.
+            Owner::Nobody => unsafe { __asan_poison_memory_region(start, len) },
+        }
+    }
+
+    /// Whether a touch of this byte would be reported.
+    #[cfg(test)]
+    pub(crate) fn is_poisoned(address: *const u8) -> bool {
+        // SAFETY: reads the sanitizer's shadow of the address, not the address.
+        unsafe { __asan_address_is_poisoned(address.cast()) != 0 }
     }
 }
 

@@ -309,3 +309,17 @@ fn lending_races_lose_no_slot() {
         (0..2).map(|_| pool.try_lend(SlotClass::Extent1M)).collect::<Vec<_>>().iter().all(Option::is_some)
     );
 }
+
+#[cfg(wormhole_asan)]
+#[test]
+fn the_sanitizer_reports_a_touch_of_a_slot_that_is_home() {
+    use crate::region::asan::is_poisoned;
+    let pool = pool(1);
+    let mut slot = pool.try_lend(SlotClass::Page4K).unwrap();
+    let (first, next) = (slot.bytes_mut().as_ptr(), slot.bytes_mut().as_ptr_range().end);
+    assert!(!is_poisoned(first) && is_poisoned(next), "the neighbour is not lent");
+    let bytes = slot.fill(PAGE_BYTES).freeze();
+    assert!(!is_poisoned(first));
+    drop(bytes);
+    assert!(is_poisoned(first));
+}

@@ -39,9 +39,18 @@ pub(crate) fn run(repo: &Repo, folder: Option<&Path>) -> Result<(), Failure> {
         }
     };
     println!("demo: sharing {}", folder.display());
-    let pair = Pair::start(Binaries::in_target(repo.target()), scratch, &folder)?;
+    let mut pair = Pair::start(Binaries::in_target(repo.target()), scratch, &folder)?;
     println!("demo: mounted on {}", pair.mountpoint().display());
+    if let Err(failure) = show(&pair, folder) {
+        return Err(pair.explain(failure));
+    }
+    pair.stop()?;
+    println!("demo: unmounted and stopped; nothing of it is left");
+    Ok(())
+}
 
+/// Both passes over the mount, and its status.
+fn show(pair: &Pair, folder: PathBuf) -> Result<(), Failure> {
     let (mirror, seconds) = read_through(pair.mountpoint())?;
     let totals = tree::totals(&mirror);
     println!(
@@ -50,10 +59,7 @@ pub(crate) fn run(repo: &Repo, folder: Option<&Path>) -> Result<(), Failure> {
     );
     compare(folder, pair.mountpoint().to_path_buf(), mirror)?;
     println!("demo: every name, type, mode, size, time, link target and byte is equal on both sides");
-
     print!("{}", pair.status()?);
-    pair.stop()?;
-    println!("demo: unmounted and stopped; nothing of it is left");
     Ok(())
 }
 

@@ -73,6 +73,17 @@ impl Pair {
         self.ask("status")
     }
 
+    /// A failure, with the reason where it is that one of the two has died.
+    pub(super) fn explain(&mut self, failure: Failure) -> Failure {
+        for process in [&mut self.mount, &mut self.host].into_iter().flatten() {
+            if let Some(status) = process.ended() {
+                let last = last_line(&process.log);
+                return format!("{failure}; the {} has stopped ({status}): {last}", process.name).into();
+            }
+        }
+        failure
+    }
+
     /// Unmounts and stops as a user would, and makes sure that nothing is left.
     pub(super) fn stop(mut self) -> Result<(), Failure> {
         self.ask("unmount")?;

@@ -129,3 +129,27 @@ fn a_mount_left_behind_is_detached() {
     assert!(!mounts::is_mounted(&mountpoint) && !root.exists());
     fs::remove_dir(root.parent().unwrap()).unwrap();
 }
+
+#[test]
+fn a_failure_names_the_one_that_died() {
+    if !may_mount() {
+        return;
+    }
+    let scratch = scratch("died");
+    let root = scratch.path("");
+    let go = scratch.path("go");
+    let dying = format!(
+        "[ $1 = mount ] && mount --bind /proc \"$3\" && while [ ! -e {} ]; do sleep 0.02; done\n\
+         echo 'out of slots' >&2; exit 3",
+        go.display()
+    );
+    let binaries = fake(&scratch, WILLING_HOST, &dying);
+    let mut pair = Pair::start(binaries, scratch, Path::new("/proc")).unwrap();
+    fs::write(go, "").unwrap();
+    pair.mount.as_mut().unwrap().await_end().unwrap();
+    let failure = pair.explain(Failure::Line("cannot read x".into())).to_string();
+    assert_eq!(failure, "cannot read x; the mount has stopped (exit status: 3): out of slots");
+    drop(pair);
+    assert!(!root.exists());
+    fs::remove_dir(root.parent().unwrap()).unwrap();
+}

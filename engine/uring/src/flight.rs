@@ -89,13 +89,17 @@ impl<'a> Flights<'a> {
 
 impl Drop for Flights<'_> {
     /// With operations in flight, which happens only when the ring thread panics: leaks their buffers and files, since
-    /// the kernel may still use them.
+    /// the kernel may still use them, and lets their callers go.
     fn drop(&mut self) {
-        if self.table.is_empty() {
-            // SAFETY: this is `drop`, which runs once and after which nobody sees the table.
-            unsafe { ManuallyDrop::drop(&mut self.table) };
-        } else {
-            tracing::error!(in_flight = self.table.len(), "a ring thread failed; its buffers are leaked");
+        // SAFETY: this is `drop`, which runs once and after which nobody sees the table.
+        let table = unsafe { ManuallyDrop::take(&mut self.table) };
+        if !table.is_empty() {
+            tracing::error!(in_flight = table.len(), "a ring thread failed; its buffers are leaked");
+        }
+        for (_, Flight { command, completion }) in table {
+            // Its drop would call into the runtime that is being torn down.
+            std::mem::forget(completion);
+            command.leak();
         }
     }
 }
@@ -119,4 +123,46 @@ fn sqe_of(command: &Command) -> Result<squeue::Entry, std::num::TryFromIntError>
 /// valid and is not written by anyone else, nor read when the kernel writes it. Dropping the future does not end that.
 unsafe fn hand_to_kernel(sqe: squeue::Entry) -> InFlightOneshot<(), CqeResult> {
     UnsubmittedOneshot::new((), CqeResult, sqe).submit()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::future::poll_fn;
+    use std::io::Write;
+    use std::os::fd::OwnedFd;
+    use std::sync::Arc;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::class::SlotClass;
+    use crate::pool::{Pool, PoolConfig};
+    use crate::slot::SlotRange;
+
+    #[test]
+    fn a_table_dropped_in_flight_leaks_the_buffers_and_lets_the_callers_go() {
+        if crate::probe::tests::is_skipped() {
+            return;
+        }
+        let pool = Pool::new(PoolConfig::with_capacity(1 << 20)).unwrap();
+        let slot = pool.try_lend(SlotClass::Extent1M).unwrap();
+        let (reader, mut writer) = io::pipe().unwrap();
+        let file = Arc::new(File::from(OwnedFd::from(reader)));
+        let intake = Intake::new(1, 1);
+        tokio_uring::start(async {
+            let (reply, answer) = oneshot::channel();
+            let mut flights = Flights::new(1, &intake);
+            let work = Work::Read { slot, range: SlotRange::first(4), reply };
+            flights.submit(Command { file: Arc::clone(&file), offset: 0, work });
+            assert!(flights.is_full());
+            assert_eq!(poll_fn(|cx| Poll::Ready(flights.poll(cx))).await, 0, "the pipe is empty");
+            drop(flights);
+            assert!(answer.await.is_err(), "nobody waits for an answer that cannot come");
+            assert!(pool.try_lend(SlotClass::Page4K).is_none());
+            writer.write_all(b"late").unwrap();
+        });
+        // The runtime's drop has waited for the read, which found its memory and file in place.
+        assert_eq!((pool.stats().lent_bytes, Arc::strong_count(&file)), (1 << 20, 2));
+    }
 }

@@ -70,6 +70,17 @@ impl Command {
         work.answer(result.map_err(|source| RingError::Io { operation, len, offset, source }));
     }
 
+    /// Ends it without an answer, its buffer and file never freed.
+    pub(crate) fn leak(self) {
+        let Command { file, work, .. } = self;
+        std::mem::forget(file);
+        match work {
+            // The reply drops, which wakes its caller.
+            Work::Read { slot, .. } => std::mem::forget(slot),
+            Work::Write { data, .. } => std::mem::forget(data),
+        }
+    }
+
     /// Ends it unsubmitted.
     pub(crate) fn refuse(self) {
         self.work.answer(Err(RingError::Stopped));

@@ -3,15 +3,19 @@
 //! Invariant: an address handed to the kernel stays valid, unaliased by a writer or (for reads) by anyone, until its
 //! completion. tokio-uring holds no buffer at all: it frees what it holds when its runtime drops, completion or not. It
 //! gets the submission entry with the raw addresses; this table owns what they point to. A table dropped with
-//! operations in flight leaks them on purpose. The test `shutdown_past_its_deadline_frees_nothing` watches over it.
+//! operations in flight keeps them for good. The test `shutdown_past_its_deadline_frees_nothing` watches over it.
 
+use std::fs::File;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use io_uring::{cqueue, opcode, squeue, types};
+use parking_lot::Mutex;
 use slab::Slab;
 use tokio_uring::{InFlightOneshot, OneshotOutputTransform, UnsubmittedOneshot};
 
@@ -43,6 +47,9 @@ impl OneshotOutputTransform for CqeResult {
     }
 }
 
+/// What failed ring threads left with the kernel, at most a ring's depth each: never freed, so never reused.
+static KEPT: Mutex<Vec<(Arc<File>, Bytes)>> = Mutex::new(Vec::new());
+
 impl<'a> Flights<'a> {
     pub(crate) fn new(depth: usize, intake: &'a Intake) -> Flights<'a> {
         Flights { table: ManuallyDrop::new(Slab::with_capacity(depth)), depth, intake }
@@ -65,7 +72,7 @@ impl<'a> Flights<'a> {
         self.intake.count_submitted();
         // SAFETY: `entry` takes `command`, which owns the file of the entry's descriptor and the slot or bytes behind
         // its address, in the next expression and keeps it until `poll` sees the completion: the only two ways out of
-        // the table are `poll` and the leak in `drop`. The address is inside the buffer (`Slot::address` asserts it;
+        // the table are `poll` and, into `KEPT`, `drop`. The address is inside the buffer (`Slot::address` asserts it;
         // a write's is the data itself) and does not move with its owner: a slot's is in the mapping, `Bytes`
         // keeps its bytes on the heap. A slot in a `Command` is not touched by anyone; bytes are only read.
         let completion = unsafe { hand_to_kernel(sqe) };
@@ -88,19 +95,19 @@ impl<'a> Flights<'a> {
 }
 
 impl Drop for Flights<'_> {
-    /// With operations in flight, which happens only when the ring thread panics: leaks their buffers and files, since
-    /// the kernel may still use them, and lets their callers go.
+    /// With operations in flight, which happens only when the ring thread panics: keeps their buffers and files for
+    /// good, since the kernel may still use them, and lets their callers go.
     fn drop(&mut self) {
         // SAFETY: this is `drop`, which runs once and after which nobody sees the table.
         let table = unsafe { ManuallyDrop::take(&mut self.table) };
-        if !table.is_empty() {
-            tracing::error!(in_flight = table.len(), "a ring thread failed; its buffers are leaked");
+        if table.is_empty() {
+            return;
         }
-        for (_, Flight { command, completion }) in table {
-            // Its drop would call into the runtime that is being torn down.
-            std::mem::forget(completion);
-            command.leak();
-        }
+        tracing::error!(
+            in_flight = table.len(),
+            "a ring thread failed; its buffers are kept until the process ends"
+        );
+        KEPT.lock().extend(table.into_iter().map(|(_, flight)| flight.command.abandon()));
     }
 }
 
@@ -127,11 +134,9 @@ unsafe fn hand_to_kernel(sqe: squeue::Entry) -> InFlightOneshot<(), CqeResult> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
     use std::future::poll_fn;
     use std::io::Write;
     use std::os::fd::OwnedFd;
-    use std::sync::Arc;
 
     use tokio::sync::oneshot;
 
@@ -141,7 +146,7 @@ mod tests {
     use crate::slot::SlotRange;
 
     #[test]
-    fn a_table_dropped_in_flight_leaks_the_buffers_and_lets_the_callers_go() {
+    fn a_table_dropped_in_flight_keeps_the_buffers_and_lets_the_callers_go() {
         if crate::probe::tests::is_skipped() {
             return;
         }

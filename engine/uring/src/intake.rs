@@ -56,7 +56,11 @@ impl Work {
     fn answer(self, result: Result<usize, RingError>) {
         match self {
             Work::Read { slot, reply, .. } => drop(reply.send(Done { result, slot })),
-            Work::Write { reply, .. } => drop(reply.send(result)),
+            Work::Write { data, reply } => {
+                // Let go first, so that who waited finds the pool without the ring's share of it.
+                drop(data);
+                drop(reply.send(result));
+            }
         }
     }
 }
@@ -70,14 +74,12 @@ impl Command {
         work.answer(result.map_err(|source| RingError::Io { operation, len, offset, source }));
     }
 
-    /// Ends it without an answer, its buffer and file never freed.
-    pub(crate) fn leak(self) {
-        let Command { file, work, .. } = self;
-        std::mem::forget(file);
-        match work {
-            // The reply drops, which wakes its caller.
-            Work::Read { slot, .. } => std::mem::forget(slot),
-            Work::Write { data, .. } => std::mem::forget(data),
+    /// Ends it without an answer, which its caller notices; the file and the buffer, to be kept.
+    pub(crate) fn abandon(self) -> (Arc<File>, Bytes) {
+        match self.work {
+            // As bytes the slot is out of everyone's reach, like those of a write.
+            Work::Read { slot, .. } => (self.file, slot.fill(0).freeze()),
+            Work::Write { data, .. } => (self.file, data),
         }
     }
 

@@ -26,7 +26,7 @@ pub(crate) fn run(repo: &Repo, folder: Option<&Path>) -> Result<(), Failure> {
     let folder = folder.map(shareable).transpose()?;
     step::setup(repo)?;
     let packages = ["--package", "wormhole-engine", "--package", "wormhole-fusefront"];
-    step::run(step::cargo(repo).args(["build", "--quiet", "--release"]).args(packages))?;
+    step::run(step::cargo(repo).args(["build", "--release"]).args(packages))?;
 
     let scratch = Scratch::make(repo.target(), folder.as_deref())?;
     let folder = match folder {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::failure::Failure;
 use crate::finding::{self, Finding};
 use crate::repo::Repo;
-use crate::tidy::Source;
+use crate::tidy::{Source, is_word};
 use manifest::{Manifest, Section};
 
 /// What a member may import of the workspace.
@@ -168,7 +168,6 @@ fn check_names(source: &Source) -> Vec<Finding> {
 
 /// `name::` as the first part of a path, or `use name` and `extern crate name`.
 fn names_crate(code: &str, name: &str) -> bool {
-    let is_word = |c: char| c.is_alphanumeric() || c == '_';
     code.match_indices(name).any(|(at, _)| {
         let (before, after) = (&code[..at], &code[at + name.len()..]);
         if before.ends_with(is_word) || after.starts_with(is_word) || before.ends_with('.') {

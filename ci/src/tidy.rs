@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::finding::{self, Finding};
 use crate::repo::Repo;
 
-pub(crate) use source::Source;
+pub(crate) use source::{Source, is_word};
 
 /// Checks every file of the checkout and prints each place to mend.
 pub(crate) fn run(repo: &Repo) -> Result<(), Failure> {

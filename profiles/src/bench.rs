@@ -66,24 +66,20 @@ mod flamegraph {
     #[cfg(test)]
     mod tests {
         use std::hint::black_box;
+        use std::time::Duration;
         use std::{env, process};
 
         use super::*;
 
         #[test]
-        fn a_profile_is_a_flamegraph_with_samples() {
+        fn a_bench_run_for_a_profile_leaves_a_flamegraph_with_samples() {
             let folder = env::temp_dir().join(format!("wormhole-profiles-{}", process::id()));
-            let mut sampler = Sampler::default();
-            sampler.start_profiling("work", &folder);
-            // Enough arithmetic for the sampler to see some of it, whatever the machine.
-            let mut sum = 0_u64;
-            for n in 0..100_000_000_u64 {
-                sum = black_box(sum.wrapping_mul(31).wrapping_add(n));
-            }
-            sampler.stop_profiling("work", &folder);
-            let graph = fs::read_to_string(folder.join("flamegraph.svg")).unwrap();
+            let mut criterion =
+                crate::criterion().output_directory(&folder).profile_time(Some(Duration::from_secs(1)));
+            criterion.bench_function("sum", |bench| bench.iter(|| (0..black_box(10_000_u64)).sum::<u64>()));
+            let graph = fs::read_to_string(folder.join("sum/profile/flamegraph.svg")).unwrap();
             fs::remove_dir_all(&folder).unwrap();
-            assert!(sum != 0 && graph.contains("<title>all ("), "{graph:.300}");
+            assert!(graph.contains("<title>all ("), "{graph:.300}");
         }
 
         #[test]

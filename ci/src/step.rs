@@ -48,7 +48,8 @@ pub(crate) fn test(repo: &Repo) -> Result<(), Failure> {
     run(cargo(repo).args(["build", "--quiet", "--package", "wormhole-engine"]))?;
     let mut tests = cargo(repo);
     let runner: &[&str] = if nextest_installed(repo) { &["nextest", "run"] } else { &["test"] };
-    tests.args(runner).arg("--workspace").env("WORMHOLE_ENGINE_BIN", engine_bin(repo));
+    // One run names every failure: finding them one by one costs a build each.
+    tests.args(runner).args(["--workspace", "--no-fail-fast"]).env("WORMHOLE_ENGINE_BIN", engine_bin(repo));
     match demand {
         Demand::Require(what) => {
             tests.env("WORMHOLE_REQUIRE", what);

@@ -1,0 +1,145 @@
+//! Open files kept between requests, so that a file read in pieces is resolved once.
+
+use std::{collections::HashMap, fs::File, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use wire::{FileId, ShareId, TicketId};
+
+use crate::share::identity::FileSystem;
+
+/// How long a file stays open after its last use: long enough for a pause in a program, short enough that a deleted
+/// file gives its space back.
+pub(crate) const IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// Whose file it is: a file opened under one ticket answers to no other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) ticket: TicketId,
+    pub(crate) share: ShareId,
+    pub(crate) file: FileId,
+}
+
+/// A regular file open for reading.
+#[derive(Clone, Debug)]
+pub(crate) struct OpenFile {
+    pub(crate) file: Arc<File>,
+    pub(crate) fs: FileSystem,
+}
+
+/// At most so many open files, the least recently used closed first. A file in use stays open beyond that.
+#[derive(Debug)]
+pub(crate) struct OpenFiles {
+    max: usize,
+    entries: Mutex<HashMap<Key, Entry>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    open: OpenFile,
+    used: Instant,
+}
+
+impl OpenFiles {
+    /// A cache of at most `max` files.
+    pub(crate) fn new(max: usize) -> OpenFiles {
+        OpenFiles { max: max.max(1), entries: Mutex::new(HashMap::new()) }
+    }
+
+    /// The file, if it is open.
+    pub(crate) fn get(&self, key: &Key, now: Instant) -> Option<OpenFile> {
+        let mut entries = self.entries.lock();
+        let entry = entries.get_mut(key)?;
+        entry.used = now;
+        Some(entry.open.clone())
+    }
+
+    /// Keeps a file just opened. Where two requests opened it at once, the first stays and is returned.
+    pub(crate) fn insert(&self, key: Key, open: OpenFile, now: Instant) -> OpenFile {
+        let mut evicted = None;
+        let mut entries = self.entries.lock();
+        if let Some(entry) = entries.get_mut(&key) {
+            entry.used = now;
+            return entry.open.clone();
+        }
+        if entries.len() >= self.max {
+            // A scan of a few hundred entries, once an open, which costs more.
+            let oldest = entries.iter().min_by_key(|(_, entry)| entry.used).map(|(key, _)| *key);
+            evicted = oldest.and_then(|oldest| entries.remove(&oldest));
+        }
+        entries.insert(key, Entry { open: open.clone(), used: now });
+        drop(entries);
+        // Outside the lock: a close may write to a disk.
+        drop(evicted);
+        open
+    }
+
+    /// Closes what has not been used for [`IDLE_MAX`].
+    pub(crate) fn sweep(&self, now: Instant) {
+        let mut closed = Vec::new();
+        let mut entries = self.entries.lock();
+        let idle: Vec<Key> = entries
+            .iter()
+            .filter(|(_, entry)| now.saturating_duration_since(entry.used) >= IDLE_MAX)
+            .map(|(key, _)| *key)
+            .collect();
+        closed.extend(idle.iter().filter_map(|key| entries.remove(key)));
+        drop(entries);
+        drop(closed);
+    }
+
+    /// How many are open.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.lock().len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(inode: u64) -> Key {
+        Key { ticket: TicketId([0; 8]), share: ShareId(0), file: FileId { fs: 1, inode, birth: 1 } }
+    }
+
+    fn open() -> OpenFile {
+        let fs = FileSystem { id: 1, settles_after: Duration::ZERO, quick: true };
+        OpenFile { file: Arc::new(tempfile::tempfile().unwrap()), fs }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_least_recently_used_goes_first() {
+        let files = OpenFiles::new(2);
+        let start = Instant::now(); // clock: tokio's, paused
+        files.insert(key(1), open(), start);
+        files.insert(key(2), open(), start + Duration::from_secs(1));
+        assert!(files.get(&key(1), start + Duration::from_secs(2)).is_some());
+        files.insert(key(3), open(), start + Duration::from_secs(3));
+        assert!(files.get(&key(2), start).is_none());
+        assert!(files.get(&key(1), start).is_some());
+        assert_eq!(files.len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_files_are_closed() {
+        let files = OpenFiles::new(8);
+        let start = Instant::now(); // clock: tokio's, paused
+        let held = files.insert(key(1), open(), start);
+        files.insert(key(2), open(), start + Duration::from_secs(30));
+        files.sweep(start + IDLE_MAX);
+        assert!(files.get(&key(1), start).is_none());
+        assert!(files.get(&key(2), start).is_some());
+        assert_eq!(Arc::strong_count(&held.file), 1, "only the reader still holds it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_opens_at_once_share_the_first() {
+        let files = OpenFiles::new(8);
+        let now = Instant::now(); // clock: tokio's, paused
+        let first = files.insert(key(1), open(), now);
+        let second = files.insert(key(1), open(), now);
+        assert!(Arc::ptr_eq(&first.file, &second.file));
+        let other = Key { ticket: TicketId([9; 8]), ..key(1) };
+        assert!(files.get(&other, now).is_none(), "another ticket sees nothing of it");
+    }
+}

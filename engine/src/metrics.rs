@@ -1,0 +1,76 @@
+//! The host's counters: names, and handles that are looked up once.
+
+use metrics::{Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+
+/// Handles to the host's counters; they count nowhere until the process installs a recorder.
+pub(crate) struct Metrics {
+    /// Requests taken up, of any kind.
+    pub(crate) requests: Counter,
+    /// Requests answered with an error.
+    pub(crate) errors: Counter,
+    /// From a request's arrival to its answer's hand-over to the transport, in seconds.
+    pub(crate) request_seconds: Histogram,
+    /// Bytes of files answered.
+    pub(crate) read_bytes: Counter,
+    /// Those of them that the page cache had.
+    pub(crate) cached_bytes: Counter,
+    /// Files opened, the cache of open files not counted.
+    pub(crate) opens: Counter,
+    /// Reads that found no buffer free.
+    pub(crate) slot_waits: Counter,
+    /// Names that the wire cannot carry, left out of listings.
+    pub(crate) names_skipped: Counter,
+    /// Mounts let in.
+    pub(crate) admitted: Counter,
+    /// Mounts refused.
+    pub(crate) refused: Counter,
+    /// Mounts connected now.
+    pub(crate) sessions: Gauge,
+    /// Files kept open now.
+    pub(crate) files_open: Gauge,
+    /// Bytes of buffers lent now.
+    pub(crate) lent_bytes: Gauge,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Metrics {
+        describe();
+        Metrics {
+            requests: counter!("host.requests"),
+            errors: counter!("host.errors"),
+            request_seconds: histogram!("host.request_seconds"),
+            read_bytes: counter!("host.read_bytes"),
+            cached_bytes: counter!("host.cached_bytes"),
+            opens: counter!("host.opens"),
+            slot_waits: counter!("host.slot_waits"),
+            names_skipped: counter!("host.names_skipped"),
+            admitted: counter!("host.sessions_admitted"),
+            refused: counter!("host.sessions_refused"),
+            sessions: gauge!("host.sessions"),
+            files_open: gauge!("host.files_open"),
+            lent_bytes: gauge!("host.lent_bytes"),
+        }
+    }
+}
+
+fn describe() {
+    describe_counter!("host.requests", Unit::Count, "requests taken up");
+    describe_counter!("host.errors", Unit::Count, "requests answered with an error");
+    describe_histogram!("host.request_seconds", Unit::Seconds, "from a request's arrival to its answer");
+    describe_counter!("host.read_bytes", Unit::Bytes, "bytes of files answered");
+    describe_counter!("host.cached_bytes", Unit::Bytes, "bytes of files found in the page cache");
+    describe_counter!("host.opens", Unit::Count, "files opened");
+    describe_counter!("host.slot_waits", Unit::Count, "reads that waited for a buffer");
+    describe_counter!("host.names_skipped", Unit::Count, "names the wire cannot carry");
+    describe_counter!("host.sessions_admitted", Unit::Count, "mounts let in");
+    describe_counter!("host.sessions_refused", Unit::Count, "mounts refused");
+    describe_gauge!("host.sessions", Unit::Count, "mounts connected");
+    describe_gauge!("host.files_open", Unit::Count, "files kept open");
+    describe_gauge!("host.lent_bytes", Unit::Bytes, "buffers lent");
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}

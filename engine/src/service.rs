@@ -1,0 +1,223 @@
+//! The host as the transport sees it: lets mounts in, and turns a request into a reply.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+use transport::{Answer, Serve, SessionSummary};
+use wire::{
+    ErrorCode, FileId, Reply, Request, ShareId, SharePath,
+    auth::Claims,
+    message::{Call, Hello, ShareInfo, Target, Welcome},
+    version::PROTOCOL_VERSION,
+};
+
+use crate::{
+    disk::{Asked, Disk},
+    error::Fault,
+    inspect, list,
+    share::{Scope, Share},
+    tickets::{Tickets, check_expiry},
+};
+
+/// The longest a request may take, whatever the mount says.
+const DEADLINE_MAX: Duration = Duration::from_secs(60);
+/// How long letting a mount in may wait for the disks of its shares.
+const ADMIT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Serves the shares of one host.
+pub(crate) struct Service {
+    pub(crate) shares: Vec<Arc<Share>>,
+    pub(crate) tickets: Tickets,
+    pub(crate) disk: Disk,
+    pub(crate) boot: u64,
+    pub(crate) sessions: AtomicU64,
+}
+
+/// One mount that was let in.
+pub(crate) struct Session {
+    number: u64,
+    label: String,
+    peer: SocketAddr,
+    claims: Claims,
+    scopes: Vec<Arc<Scope>>,
+    since: Instant,
+}
+
+impl Serve for Service {
+    type Session = Session;
+
+    async fn admit(
+        &self,
+        hello: Hello,
+        channel: [u8; 32],
+        peer: SocketAddr,
+    ) -> Result<(Arc<Session>, Welcome), ErrorCode> {
+        let admitted = self.try_admit(hello, &channel, peer).await;
+        match &admitted {
+            Ok((session, _)) => {
+                self.disk.metrics.admitted.increment(1);
+                self.disk.metrics.sessions.increment(1.0);
+                tracing::info!(
+                    session = session.number,
+                    %peer,
+                    label = session.label,
+                    ticket = %session.claims.id,
+                    "mount connected"
+                );
+            }
+            Err(code) => {
+                self.disk.metrics.refused.increment(1);
+                tracing::warn!(%peer, reason = %code, "mount refused");
+            }
+        }
+        admitted
+    }
+
+    async fn answer(&self, session: &Arc<Session>, call: Call) -> Answer {
+        let started = Instant::now();
+        self.disk.metrics.requests.increment(1);
+        let deadline = started + Duration::from_millis(call.deadline_ms.into()).min(DEADLINE_MAX);
+        let (id, class) = (call.id, call.class);
+        let answer = self.serve(session, call.request, deadline).await;
+        self.disk.metrics.request_seconds.record(started.elapsed().as_secs_f64());
+        answer.unwrap_or_else(|fault| {
+            self.disk.metrics.errors.increment(1);
+            let Fault { code, detail } = &fault;
+            tracing::debug!(session = session.number, request = id, ?class, ?code, detail, "request failed");
+            Reply::from(fault).into()
+        })
+    }
+
+    fn ended(&self, session: &Arc<Session>, summary: &SessionSummary) {
+        self.disk.metrics.sessions.decrement(1.0);
+        tracing::info!(
+            session = session.number,
+            peer = %session.peer,
+            label = session.label,
+            ticket = %session.claims.id,
+            seconds = session.since.elapsed().as_secs(),
+            sent_bytes = summary.sent_bytes,
+            requests = summary.requests,
+            reason = %summary.reason,
+            "mount gone"
+        );
+    }
+}
+
+impl Service {
+    async fn try_admit(
+        &self,
+        hello: Hello,
+        channel: &[u8; 32],
+        peer: SocketAddr,
+    ) -> Result<(Arc<Session>, Welcome), ErrorCode> {
+        self.tickets.check(&hello, channel)?;
+        if !(hello.version_min..=hello.version_max).contains(&PROTOCOL_VERSION) {
+            return Err(ErrorCode::VersionMismatch);
+        }
+        let opened = self.open_scopes(hello.claims.clone()).await.map_err(|fault| fault.code)?;
+        let number = self.sessions.fetch_add(1, Ordering::Relaxed) + 1;
+        let (scopes, shares) = opened.into_iter().unzip();
+        let Hello { claims, label, .. } = hello;
+        let session = Session { number, label: printable(&label), peer, claims, scopes, since: Instant::now() };
+        let welcome = Welcome { version: PROTOCOL_VERSION, session: number, boot: self.boot, shares };
+        Ok((Arc::new(session), welcome))
+    }
+
+    /// Opens what the ticket names. A share that cannot be opened is left out, with a line in the log; a ticket of
+    /// which nothing is left is refused.
+    async fn open_scopes(&self, claims: Claims) -> Result<Vec<(Arc<Scope>, ShareInfo)>, Fault> {
+        let all = claims.shares.is_empty();
+        let named = |share: &&Arc<Share>| all || claims.shares.contains(&share.name);
+        let shares: Vec<_> = self.shares.iter().filter(named).cloned().collect();
+        let prefix = claims.prefix;
+        let open = move || {
+            let mut opened = Vec::with_capacity(shares.len());
+            for share in shares {
+                let (id, name) = (share.id, share.name.clone());
+                let scope = Scope::open(share, &prefix).and_then(|scope| Ok((scope.root_attr()?, scope)));
+                match scope {
+                    Ok((root, scope)) => opened.push((Arc::new(scope), ShareInfo { id, name, root })),
+                    Err(Fault { code, detail }) => {
+                        tracing::warn!(share = %name, %prefix, ?code, detail, "a ticket's folder cannot be opened");
+                    }
+                }
+            }
+            if opened.is_empty() { Err(Fault::new(ErrorCode::Refused)) } else { Ok(opened) }
+        };
+        self.disk.work.run(Instant::now() + ADMIT_DEADLINE, open).await
+    }
+
+    async fn serve(&self, session: &Session, request: Request, deadline: Instant) -> Result<Answer, Fault> {
+        check_expiry(&session.claims).map_err(Fault::new)?;
+        let ask = |target| session.asked(target, deadline);
+        Ok(match request {
+            Request::Hello(_) => return Err(Fault::with(ErrorCode::Invalid, "a session has one hello")),
+            Request::Stat(target) => Reply::Attr(self.disk.stat(ask(target)?).await?).into(),
+            Request::List { target, cookie, bytes_max } => {
+                let asked = ask(target)?;
+                let page = self.disk.work.run(deadline, move || list::page(&asked, cookie, bytes_max)).await?;
+                self.disk.metrics.names_skipped.increment(page.skipped);
+                Reply::Listing(page.listing).into()
+            }
+            Request::Readlink(target) => {
+                Reply::Link(self.blocking(ask(target)?, inspect::readlink).await?).into()
+            }
+            Request::Read { target, version, extent } => {
+                let data = self.disk.read(&ask(target)?, version, extent).await?;
+                let len = u32::try_from(data.len()).map_err(|_| Fault::new(ErrorCode::Invalid))?;
+                Answer { reply: Reply::Data { version, len }, data }
+            }
+            Request::Verify { target, ranges } => {
+                let (attr, equal) = self.disk.verify(&ask(target)?, ranges).await?;
+                Reply::Verified { attr, equal }.into()
+            }
+            Request::Statfs(share) => {
+                let scope = session.scope(share)?;
+                Reply::Statfs(self.disk.work.run(deadline, move || inspect::statfs(&scope)).await?).into()
+            }
+            Request::GetXattr { target, name } => {
+                let value = self.blocking(ask(target)?, move |asked| inspect::xattr(asked, &name)).await?;
+                Reply::Value(value).into()
+            }
+            Request::ListXattr(target) => {
+                Reply::Value(self.blocking(ask(target)?, inspect::xattr_names).await?).into()
+            }
+        })
+    }
+
+    async fn blocking(
+        &self,
+        asked: Asked,
+        call: impl FnOnce(&Asked) -> Result<Bytes, Fault> + Send + 'static,
+    ) -> Result<Bytes, Fault> {
+        self.disk.work.run(asked.deadline, move || call(&asked)).await
+    }
+}
+
+impl Session {
+    /// The part of a share that this session's ticket opens.
+    fn scope(&self, id: ShareId) -> Result<Arc<Scope>, Fault> {
+        let scope = self.scopes.iter().find(|scope| scope.share.id == id);
+        scope.cloned().ok_or_else(|| Fault::with(ErrorCode::Invalid, "this session has no such share"))
+    }
+
+    fn asked(&self, target: Target, deadline: Instant) -> Result<Asked, Fault> {
+        let Target { share, path, id } = target;
+        let (path, id): (SharePath, Option<FileId>) = (path, id);
+        Ok(Asked { ticket: self.claims.id, scope: self.scope(share)?, path, id, deadline })
+    }
+}
+
+/// What a mount calls itself, for the log: no control characters.
+fn printable(label: &str) -> String {
+    label.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}

@@ -1,0 +1,235 @@
+//! Shares: the folders a host serves, and the part of one that a ticket opens.
+
+pub(crate) mod identity;
+mod mounts;
+pub(crate) mod resolve;
+
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use rustix::io::Errno;
+use wire::{Attr, ErrorCode, FileId, FileKind, Name, ShareId, SharePath, limits};
+
+use crate::{
+    attr::Look,
+    config::ShareConfig,
+    error::{Fault, HostError},
+};
+use identity::{FileSystem, FileSystems};
+use resolve::Reach;
+
+/// A folder that is served.
+#[derive(Debug)]
+pub(crate) struct Share {
+    pub(crate) id: ShareId,
+    pub(crate) name: Name,
+    root: OwnedFd,
+    file_systems: FileSystems,
+}
+
+impl Share {
+    /// Opens the folder and makes sure that it can be served.
+    pub(crate) fn open(id: ShareId, config: &ShareConfig) -> Result<Share, HostError> {
+        let path = || config.root.clone();
+        let unreadable = |source| HostError::ShareUnreadable { path: path(), source };
+        let canonical = config.root.canonicalize().map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => HostError::ShareMissing { path: path() },
+            std::io::ErrorKind::NotADirectory => HostError::ShareNotFolder { path: path() },
+            _ => unreadable(source),
+        })?;
+        // Before anything is asked of the folder: a look at a mount of our own could wait for itself.
+        if let Some(mountpoint) = mounts::wormhole_mount_of(&canonical).map_err(|source| {
+            HostError::Kernel { what: "/proc/self/mountinfo", source }
+        })? {
+            return Err(HostError::ShareHoldsMount { path: path(), mountpoint });
+        }
+        let root = open_root(&canonical).map_err(|errno| match errno {
+            Errno::NOTDIR => HostError::ShareNotFolder { path: path() },
+            _ => unreadable(errno.into()),
+        })?;
+        Share::check(&root).map_err(|(what, errno)| match what {
+            Some(what) => HostError::Kernel { what, source: errno.into() },
+            None => unreadable(errno.into()),
+        })?;
+        let file_systems = FileSystems::of_root(root.as_fd()).map_err(|errno| unreadable(errno.into()))?;
+        Ok(Share { id, name: config.name.clone(), root, file_systems })
+    }
+
+    /// Whether names can be resolved and listed here; names the missing call where the kernel lacks one.
+    fn check(root: &OwnedFd) -> Result<(), (Option<&'static str>, Errno)> {
+        let place = resolve::open(root.as_fd(), b"", Reach::Whole).map_err(|errno| match errno {
+            Errno::NOSYS | Errno::INVAL => (Some("openat2(2)"), errno),
+            _ => (None, errno),
+        })?;
+        resolve::open_to_list(place.as_fd()).map_err(|errno| match errno {
+            Errno::NOENT => (Some("/proc/self/fd"), errno),
+            _ => (None, errno),
+        })?;
+        Ok(())
+    }
+}
+
+fn open_root(path: &PathBuf) -> Result<OwnedFd, Errno> {
+    use rustix::fs::{Mode, OFlags, open};
+    open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// The part of a share that a ticket opens: everything below its prefix, and nothing else.
+#[derive(Debug)]
+pub(crate) struct Scope {
+    pub(crate) share: Arc<Share>,
+    prefix: SharePath,
+    base: OwnedFd,
+    quick: bool,
+}
+
+impl Scope {
+    /// Opens the folder at `prefix`. May wait for the disk.
+    pub(crate) fn open(share: Arc<Share>, prefix: &SharePath) -> Result<Scope, Fault> {
+        let base = resolve::open(share.root.as_fd(), prefix.as_bytes(), Reach::Whole)?;
+        let look = Look::at(base.as_fd())?;
+        if look.kind() != Some(FileKind::Directory) {
+            return Err(Fault::new(ErrorCode::NotDirectory));
+        }
+        let fs = share.file_systems.find(&look, share.root.as_fd(), prefix)?;
+        Ok(Scope { share, prefix: prefix.clone(), base, quick: fs.quick })
+    }
+
+    /// The directory's own attributes.
+    pub(crate) fn root_attr(&self) -> Result<Attr, Fault> {
+        self.place(&SharePath::root())?.attr()
+    }
+
+    /// Finds what is at `path`. May wait for the disk.
+    pub(crate) fn place(&self, path: &SharePath) -> Result<Place, Fault> {
+        let fd = resolve::open(self.base.as_fd(), path.as_bytes(), Reach::Whole)?;
+        let look = Look::at(fd.as_fd())?;
+        let fs = self.file_system(&look, path)?;
+        Ok(Place { fd, look, fs })
+    }
+
+    /// The same without waiting; `None` when that takes more than the kernel's memory, and the answer is not known.
+    pub(crate) fn place_in_memory(&self, path: &SharePath) -> Option<Result<Place, Fault>> {
+        if !self.quick {
+            return None;
+        }
+        let fd = match resolve::open(self.base.as_fd(), path.as_bytes(), Reach::Cached) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => return Some(Err(Errno::NOENT.into())),
+            // Not in memory, on another file system, or an error that the whole way finds again.
+            Err(_) => return None,
+        };
+        let look = Look::at(fd.as_fd()).ok()?;
+        let fs = self.share.file_systems.known(&look)?;
+        Some(Ok(Place { fd, look, fs }))
+    }
+
+    /// The file system of a file seen at `path`.
+    pub(crate) fn file_system(&self, look: &Look, path: &SharePath) -> Result<FileSystem, Fault> {
+        if let Some(fs) = self.share.file_systems.known(look) {
+            return Ok(fs);
+        }
+        Ok(self.share.file_systems.find(look, self.share.root.as_fd(), &self.below_share_root(path)?)?)
+    }
+
+    fn below_share_root(&self, path: &SharePath) -> Result<SharePath, Fault> {
+        if self.prefix.is_root() || path.is_root() {
+            return Ok(if path.is_root() { self.prefix.clone() } else { path.clone() });
+        }
+        let joined = [self.prefix.as_bytes(), b"/", path.as_bytes()].concat();
+        SharePath::new(&joined).map_err(|_| {
+            Fault::with(ErrorCode::Invalid, format!("the path is longer than {} bytes", limits::PATH_BYTES_MAX))
+        })
+    }
+
+    /// The directory at the top, for `statfs`.
+    pub(crate) fn base(&self) -> BorrowedFd<'_> {
+        self.base.as_fd()
+    }
+}
+
+/// A file found, held by a descriptor that cannot read it.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) fd: OwnedFd,
+    pub(crate) look: Look,
+    pub(crate) fs: FileSystem,
+}
+
+impl Place {
+    /// Which file it is.
+    pub(crate) fn id(&self) -> FileId {
+        self.look.id(self.fs)
+    }
+
+    /// Its attributes when it was found.
+    pub(crate) fn attr(&self) -> Result<Attr, Fault> {
+        Ok(self.look.attr(self.fs)?)
+    }
+
+    /// Refuses another file than the one expected.
+    pub(crate) fn expect(self, id: Option<FileId>) -> Result<Place, Fault> {
+        match id {
+            Some(id) if id != self.id() => {
+                Err(Fault::with(ErrorCode::Stale, "another file is at this path"))
+            }
+            _ => Ok(self),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn share(root: &std::path::Path) -> Result<Share, HostError> {
+        let config = ShareConfig { name: Name::new(b"s").unwrap(), root: root.to_owned() };
+        Share::open(ShareId(0), &config)
+    }
+
+    fn path(text: &str) -> SharePath {
+        SharePath::new(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn what_is_no_folder_is_refused_with_its_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, b"").unwrap();
+        assert!(matches!(share(&dir.path().join("absent")), Err(HostError::ShareMissing { .. })));
+        assert!(matches!(share(&file), Err(HostError::ShareNotFolder { .. })));
+        assert!(matches!(share(&file.join("x")), Err(HostError::ShareNotFolder { .. })));
+        assert!(share(dir.path()).is_ok());
+    }
+
+    #[test]
+    fn a_prefix_is_the_root_of_its_scope() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        std::fs::write(dir.path().join("a/b/file"), b"x").unwrap();
+        std::fs::write(dir.path().join("secret"), b"x").unwrap();
+        let share = Arc::new(share(dir.path()).unwrap());
+        let whole = Scope::open(Arc::clone(&share), &SharePath::root()).unwrap();
+        let part = Scope::open(Arc::clone(&share), &path("a/b")).unwrap();
+        assert_eq!(part.place(&path("file")).unwrap().id(), whole.place(&path("a/b/file")).unwrap().id());
+        assert_eq!(part.root_attr().unwrap().id, whole.place(&path("a/b")).unwrap().id());
+        assert_eq!(part.place(&path("secret")).unwrap_err().code, ErrorCode::NotFound);
+        assert_eq!(Scope::open(Arc::clone(&share), &path("secret")).unwrap_err().code, ErrorCode::NotDirectory);
+        assert_eq!(Scope::open(share, &path("absent")).unwrap_err().code, ErrorCode::NotFound);
+    }
+
+    #[test]
+    fn another_file_than_expected_is_stale() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("one"), b"x").unwrap();
+        std::fs::write(dir.path().join("two"), b"x").unwrap();
+        let scope = Scope::open(Arc::new(share(dir.path()).unwrap()), &SharePath::root()).unwrap();
+        let two = scope.place(&path("two")).unwrap().id();
+        let one = scope.place(&path("one")).unwrap();
+        assert_eq!(one.expect(Some(two)).unwrap_err().code, ErrorCode::Stale);
+        assert!(scope.place(&path("two")).unwrap().expect(Some(two)).is_ok());
+    }
+}

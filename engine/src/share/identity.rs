@@ -1,0 +1,150 @@
+//! Which file system a file is on, in a form that survives a reboot.
+
+use std::{
+    collections::HashMap,
+    os::fd::{AsFd, BorrowedFd},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use rustix::{fs::fstatfs, io::Errno};
+use wire::SharePath;
+
+use super::resolve::{self, Reach};
+use crate::attr::Look;
+
+/// File systems one share may span before the table starts anew; entries are found again by walking.
+const FILE_SYSTEMS_MAX: usize = 1024;
+
+/// Two clock ticks at 100 Hz: how close two changes can lie and show the same time on a local Linux file system.
+const SETTLES_AFTER_LOCAL: Duration = Duration::from_millis(20);
+/// The same for file systems with coarse times or clocks of their own (FAT keeps two seconds, NFS the server's clock).
+const SETTLES_AFTER_OTHER: Duration = Duration::from_secs(2);
+
+/// What is to be known of a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileSystem {
+    /// The `fs` of its files' ids.
+    pub(crate) id: u64,
+    /// How long after a change the next one shows in the times.
+    pub(crate) settles_after: Duration,
+    /// Whether a look at a file in memory never waits for a device or a network.
+    pub(crate) quick: bool,
+}
+
+impl FileSystem {
+    /// The file system that a share enters at the directory (or file) of `look`, open as `fd`.
+    fn entered_at(look: &Look, fd: BorrowedFd<'_>) -> Result<FileSystem, Errno> {
+        let local = is_local(fstatfs(fd)?.f_type.cast_unsigned());
+        Ok(FileSystem {
+            id: file_system_id(look.inode(), look.birth()),
+            settles_after: if local { SETTLES_AFTER_LOCAL } else { SETTLES_AFTER_OTHER },
+            quick: local,
+        })
+    }
+}
+
+/// The first eight bytes of the BLAKE3 over inode number and birth time of the directory at the top.
+fn file_system_id(inode: u64, birth: u64) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&inode.to_le_bytes());
+    hasher.update(&birth.to_le_bytes());
+    let mut first = [0; 8];
+    hasher.finalize_xof().fill(&mut first);
+    u64::from_le_bytes(first)
+}
+
+/// ext4, XFS, Btrfs and tmpfs by the numbers of `statfs(2)`: times of one tick, looks that do not leave the kernel.
+fn is_local(magic: u64) -> bool {
+    // The kernel's field is signed on some architectures; only the low 32 bits are the number.
+    matches!(magic & 0xffff_ffff, 0xef53 | 0x5846_5342 | 0x9123_683e | 0x0102_1994)
+}
+
+/// The file systems of one share, by the device numbers they have in this process' life.
+#[derive(Debug)]
+pub(crate) struct FileSystems {
+    known: Mutex<HashMap<u64, FileSystem>>,
+    root_device: u64,
+    root: FileSystem,
+}
+
+impl FileSystems {
+    /// The table of the share whose root is open as `root`.
+    pub(crate) fn of_root(root: BorrowedFd<'_>) -> Result<FileSystems, Errno> {
+        let look = Look::at(root)?;
+        let fs = FileSystem::entered_at(&look, root)?;
+        Ok(FileSystems { known: Mutex::new(HashMap::new()), root_device: look.device(), root: fs })
+    }
+
+    /// The file system of `look`, if it has been met before; never blocks.
+    pub(crate) fn known(&self, look: &Look) -> Option<FileSystem> {
+        let device = look.device();
+        if device == self.root_device {
+            return Some(self.root);
+        }
+        self.known.lock().get(&device).copied()
+    }
+
+    /// The file system of `look`, taken at `path` below `root`; walks down the path when it is a new one.
+    ///
+    /// May block on the disk.
+    pub(crate) fn find(
+        &self,
+        look: &Look,
+        root: BorrowedFd<'_>,
+        path: &SharePath,
+    ) -> Result<FileSystem, Errno> {
+        if let Some(fs) = self.known(look) {
+            return Ok(fs);
+        }
+        let device = look.device();
+        let fs = topmost(root, path, device)?;
+        let mut known = self.known.lock();
+        if known.len() >= FILE_SYSTEMS_MAX {
+            known.clear();
+        }
+        known.insert(device, fs);
+        Ok(fs)
+    }
+}
+
+/// The file system `device` at the first component of `path` that lies on it.
+fn topmost(root: BorrowedFd<'_>, path: &SharePath, device: u64) -> Result<FileSystem, Errno> {
+    let bytes = path.as_bytes();
+    let ends = bytes.iter().enumerate().filter(|&(_, &b)| b == b'/').map(|(at, _)| at);
+    for end in ends.chain([bytes.len()]) {
+        let at = resolve::open(root, &bytes[..end], Reach::Whole)?;
+        let look = Look::at(at.as_fd())?;
+        if look.device() == device {
+            return FileSystem::entered_at(&look, at.as_fd());
+        }
+    }
+    // Renamed or unmounted since the look.
+    Err(Errno::STALE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_hashes_inode_and_birth() {
+        let mut input = Vec::new();
+        input.extend_from_slice(&2u64.to_le_bytes());
+        input.extend_from_slice(&99u64.to_le_bytes());
+        let hash = blake3::hash(&input);
+        let expected = u64::from_le_bytes(hash.as_bytes()[..8].try_into().unwrap());
+        assert_eq!(file_system_id(2, 99), expected);
+        assert_ne!(file_system_id(2, 99), file_system_id(2, 98));
+    }
+
+    #[test]
+    fn the_same_root_gives_the_same_id_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let fd = std::fs::File::open(dir.path()).unwrap();
+        let first = FileSystems::of_root(fd.as_fd()).unwrap();
+        let again = FileSystems::of_root(fd.as_fd()).unwrap();
+        assert_eq!(first.root, again.root);
+        assert_eq!(first.known(&Look::at(fd.as_fd()).unwrap()), Some(first.root));
+    }
+}

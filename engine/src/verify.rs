@@ -1,0 +1,75 @@
+//! Verify: whether ranges of a file still hold the bytes a mount has.
+
+use std::{fs::File, io, os::unix::fs::FileExt};
+
+use tokio::time::Instant;
+use uring::{Slot, SlotClass};
+use wire::{Attr, CHUNK_BYTES, ErrorCode, Extent, chunk::ContentHash, limits};
+
+use crate::{
+    disk::{Asked, Disk, look_at},
+    error::Fault,
+    files::OpenFile,
+};
+
+impl Disk {
+    /// For each range whether it holds the bytes of its hash, and the file's attributes, which did not change meanwhile.
+    pub(crate) async fn verify(
+        &self,
+        asked: &Asked,
+        ranges: Vec<(Extent, ContentHash)>,
+    ) -> Result<(Attr, Vec<bool>), Fault> {
+        let too_long = ranges.iter().find(|(extent, _)| extent.len.0 > limits::READ_BYTES_MAX);
+        if let Some((extent, _)) = too_long {
+            return Err(Fault::with(ErrorCode::Invalid, format!("{extent} in one range")));
+        }
+        let open = self.open(asked).await?;
+        let slot = self.slot(SlotClass::Chunk128K, asked).await?;
+        let deadline = asked.deadline;
+        self.work.run(deadline, move || compare(&open, slot, &ranges, deadline)).await
+    }
+}
+
+fn compare(
+    open: &OpenFile,
+    mut slot: Slot,
+    ranges: &[(Extent, ContentHash)],
+    deadline: Instant,
+) -> Result<(Attr, Vec<bool>), Fault> {
+    let before = look_at(&open.file)?;
+    let mut equal = Vec::with_capacity(ranges.len());
+    for (extent, expected) in ranges {
+        // The mount has given up: hashing on would only keep a thread from others.
+        if Instant::now() >= deadline {
+            return Err(Fault::late("time to hash every range"));
+        }
+        let found = hash(&open.file, slot.bytes_mut(), extent)?;
+        equal.push(found == Some(*expected));
+    }
+    let after = look_at(&open.file)?;
+    if before.version() != after.version() {
+        return Err(Fault::with(ErrorCode::Stale, "the file changed while it was hashed"));
+    }
+    Ok((after.attr(open.fs)?, equal))
+}
+
+/// The hash of a range; `None` when the file ends inside it.
+fn hash(file: &File, buffer: &mut [u8], extent: &Extent) -> Result<Option<ContentHash>, Fault> {
+    let mut hasher = blake3::Hasher::new();
+    let mut at = extent.start.0;
+    let Some(end) = extent.start.checked_add(extent.len) else { return Ok(None) };
+    while at < end.0 {
+        let want = usize::try_from((end.0 - at).min(CHUNK_BYTES)).map_err(|_| Fault::new(ErrorCode::Invalid))?;
+        let want = want.min(buffer.len());
+        match file.read_at(&mut buffer[..want], at) {
+            Ok(0) => return Ok(None),
+            Ok(n) => {
+                hasher.update(&buffer[..n]);
+                at += n as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Some(ContentHash(*hasher.finalize().as_bytes())))
+}

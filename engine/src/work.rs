@@ -1,0 +1,91 @@
+//! Calls that may wait for a disk, on threads of their own and so many at most.
+
+use std::sync::Arc;
+
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
+use wire::ErrorCode;
+
+use crate::error::Fault;
+
+/// Threads that may wait for a disk at once: enough to keep an NVMe disk's metadata reads apart, and a hung network
+/// file system costs that many stacks and no more.
+const THREADS_MAX: usize = 32;
+
+/// The bounded pool of blocking calls.
+#[derive(Debug)]
+pub(crate) struct Work {
+    places: Arc<Semaphore>,
+}
+
+impl Work {
+    pub(crate) fn new() -> Work {
+        Work { places: Arc::new(Semaphore::new(THREADS_MAX)) }
+    }
+
+    /// Runs `call` on a thread that may block, and waits for it until `deadline`.
+    ///
+    /// Past the deadline, or when this future is dropped, the call goes on by itself and keeps its place until its end:
+    /// a system call cannot be taken back.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        deadline: Instant,
+        call: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let waiting = timeout_at(deadline, Arc::clone(&self.places).acquire_owned());
+        let place = waiting
+            .await
+            .map_err(|_| Fault::late("free disk thread"))?
+            .map_err(|_| Fault::new(ErrorCode::Stopping))?;
+        let running = tokio::task::spawn_blocking(move || {
+            let result = call();
+            drop(place);
+            result
+        });
+        match timeout_at(deadline, running).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(join)) if join.is_panic() => std::panic::resume_unwind(join.into_panic()),
+            Ok(Err(_)) => Err(Fault::new(ErrorCode::Stopping)),
+            Err(_) => Err(Fault::late("answer of the disk")),
+        }
+    }
+
+    /// Takes no further calls.
+    pub(crate) fn close(&self) {
+        self.places.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Barrier, time::Duration};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn more_calls_than_threads_wait_until_their_deadline() {
+        let work = Arc::new(Work::new());
+        let gate = Arc::new(Barrier::new(THREADS_MAX + 1));
+        let far = Instant::now() + Duration::from_secs(60); // clock: a bound of a real wait
+        let mut running = Vec::new();
+        for _ in 0..THREADS_MAX {
+            let (work, gate) = (Arc::clone(&work), Arc::clone(&gate));
+            running.push(tokio::spawn(async move { work.run(far, move || Ok(gate.wait().is_leader())).await }));
+        }
+        while work.places.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let soon = Instant::now() + Duration::from_millis(10); // clock: the deadline under test
+        let late = work.run(soon, || Ok(())).await.unwrap_err();
+        assert_eq!(late.code, ErrorCode::Busy);
+        // All of them wait here, so this returns at once and lets them go.
+        gate.wait();
+        for call in running {
+            assert!(call.await.unwrap().is_ok());
+        }
+        work.close();
+        assert_eq!(work.run(far, || Ok(())).await.unwrap_err().code, ErrorCode::Stopping);
+    }
+}

@@ -123,3 +123,34 @@ impl std::fmt::Debug for Secret {
         f.write_str("Secret(hidden)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claims() -> Claims {
+        let prefix = SharePath::new(b"shots").unwrap();
+        Claims { id: TicketId([1; 8]), shares: Vec::new(), prefix, mode: Mode::ReadOnly, expires: 7 }
+    }
+
+    #[test]
+    fn a_proof_holds_for_its_secret_claims_and_session_only() {
+        let secret = Secret::derive(&[9; 32], &claims());
+        let proof = secret.prove(&claims(), &[3; 32]);
+        assert!(secret.accepts(&claims(), &[3; 32], &proof));
+        assert!(!secret.accepts(&claims(), &[4; 32], &proof), "another session");
+        let wider = Claims { prefix: SharePath::root(), ..claims() };
+        assert!(!secret.accepts(&wider, &[3; 32], &proof), "other claims");
+        assert!(!Secret::derive(&[8; 32], &claims()).accepts(&claims(), &[3; 32], &proof), "another host");
+        assert!(!Secret::derive(&[9; 32], &wider).accepts(&claims(), &[3; 32], &proof), "another ticket");
+        let mut bent = proof;
+        bent.0[31] ^= 1;
+        assert!(!secret.accepts(&claims(), &[3; 32], &bent));
+    }
+
+    #[test]
+    fn debug_hides_the_secret() {
+        let secret = Secret::from_bytes([0xab; 32]);
+        assert_eq!(format!("{secret:?}"), "Secret(hidden)");
+    }
+}

@@ -107,3 +107,20 @@ impl std::fmt::Display for ErrorCode {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_unique_and_come_back() {
+        for (index, (code, number)) in ErrorCode::NUMBERS.into_iter().enumerate() {
+            // Frozen: 1, 2, 3 ... in the order in which they were given out.
+            assert_eq!(usize::from(number), index + 1);
+            assert_eq!(code.number(), number);
+            assert_eq!(ErrorCode::from_number(number), code);
+        }
+        assert_eq!(ErrorCode::from_number(999), ErrorCode::Unknown(999));
+        assert_eq!(ErrorCode::Unknown(999).number(), 999);
+    }
+}

@@ -237,3 +237,33 @@ fn class_from(number: u8) -> Result<Class, DecodeError> {
         n => Err(DecodeError::Unknown { what: "class", value: n.into() }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A header that claims the longest body, and little after it.
+    #[test]
+    fn a_claimed_length_allocates_nothing() {
+        let mut gather = Gather::<ReplyHeader>::default();
+        let claim = u32::try_from(limits::REPLY_BODY_BYTES_MAX).unwrap();
+        let mut bytes = vec![0_u8; size_of::<ReplyHeader>() + 100];
+        bytes[4..8].copy_from_slice(&claim.to_le_bytes());
+        let mut input = Bytes::from(bytes);
+        assert!(gather.feed(&mut input).unwrap().is_none());
+        assert!(input.is_empty());
+        assert!(gather.bytes.capacity() <= 1024, "{}", gather.bytes.capacity());
+    }
+
+    #[test]
+    fn gather_leaves_what_follows_the_body() {
+        let mut gather = Gather::<ReplyHeader>::default();
+        let mut bytes = vec![0_u8; 16];
+        bytes[4] = 2;
+        bytes.extend_from_slice(b"abcd");
+        let mut input = Bytes::from(bytes);
+        let (_, body) = gather.feed(&mut input).unwrap().unwrap();
+        assert_eq!(body, b"ab");
+        assert_eq!(&input[..], b"cd");
+    }
+}

@@ -65,3 +65,51 @@ impl fmt::Display for Extent {
         write!(f, "bytes {}..{}", self.start.0, self.end().0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::chunk::{CHUNK_BYTES, ChunkIndex};
+
+    proptest! {
+        #[test]
+        fn intersect_is_common_and_symmetric(a: u64, b: u64, c: u64, d: u64) {
+            let (one, two) = (Extent::new(a, b), Extent::new(c, d));
+            prop_assert_eq!(one.intersect(&two), two.intersect(&one));
+            if let Some(both) = one.intersect(&two) {
+                prop_assert!(!both.is_empty());
+                prop_assert!(one.contains(&both) && two.contains(&both));
+            }
+        }
+
+        #[test]
+        fn clip_stays_inside_the_file(start: u64, len: u64, size: u64) {
+            let clipped = Extent::new(start, len).clip(ByteLen(size));
+            prop_assert!(clipped.is_empty() || clipped.end().0 <= size);
+            prop_assert!(clipped.len.0 <= len);
+        }
+
+        #[test]
+        fn blocks_cover_the_extent_and_no_more(start in 0..1_u64 << 62, len in 1..1_u64 << 40, block in 1..1_u64 << 21) {
+            let extent = Extent::new(start, len);
+            let blocks = extent.blocks(block);
+            prop_assert!(blocks.start * block <= start && start < (blocks.start + 1) * block);
+            prop_assert!((blocks.end - 1) * block < extent.end().0 && extent.end().0 <= blocks.end * block);
+        }
+
+        #[test]
+        fn a_chunk_holds_the_bytes_it_is_the_chunk_of(offset: u64, size: u64) {
+            match ChunkIndex::of(ByteOffset(offset)).extent(ByteLen(size)) {
+                Some(chunk) => {
+                    prop_assert_eq!(chunk.start.0 % CHUNK_BYTES, 0);
+                    prop_assert!(chunk.end().0 <= size && !chunk.is_empty() && chunk.len.0 <= CHUNK_BYTES);
+                    prop_assert_eq!(offset < size, chunk.contains(&Extent::new(offset, 1)) && offset != u64::MAX);
+                }
+                None => prop_assert!(offset / CHUNK_BYTES * CHUNK_BYTES >= size),
+            }
+            prop_assert!(ChunkIndex(u64::MAX).extent(ByteLen(size)).is_none());
+        }
+    }
+}

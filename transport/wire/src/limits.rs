@@ -30,3 +30,26 @@ pub const XATTR_NAME_BYTES_MAX: usize = 255;
 pub const XATTR_BYTES_MAX: usize = 65_536;
 /// Bytes of the text that explains an error to a person.
 pub const DETAIL_BYTES_MAX: usize = 512;
+
+// What the bounds above promise about each other; PROTOCOL.md, "Limits".
+const SHORT_BYTES: usize = 2;
+const TARGET_MAX: usize = 2 + SHORT_BYTES + PATH_BYTES_MAX + 1 + 24;
+const CLAIMS_MAX: usize =
+    8 + 1 + 8 + SHORT_BYTES + PATH_BYTES_MAX + 2 + SHARES_MAX * (SHORT_BYTES + NAME_BYTES_MAX);
+const ATTR_BYTES: usize = 100;
+const ENTRY_MAX: usize = 8 + 1 + 1 + SHORT_BYTES + NAME_BYTES_MAX + ATTR_BYTES;
+
+const _: () = assert!(TARGET_MAX + 2 + VERIFY_RANGES_MAX * (12 + 32) <= REQUEST_BYTES_MAX);
+const _: () = assert!(TARGET_MAX + SHORT_BYTES + XATTR_NAME_BYTES_MAX <= REQUEST_BYTES_MAX);
+const _: () = assert!(2 + 2 + 32 + CLAIMS_MAX + SHORT_BYTES + NAME_BYTES_MAX <= REQUEST_BYTES_MAX);
+// A page may run over by the entry that did not fit, where a host sends at least one.
+const _: () = assert!(ATTR_BYTES + 3 + LISTING_BYTES_MAX as usize + ENTRY_MAX <= REPLY_BODY_BYTES_MAX);
+// The count of a page's entries is two bytes; an entry takes at least 13.
+const _: () = assert!(REPLY_BODY_BYTES_MAX / 13 <= u16::MAX as usize);
+const _: () = assert!(XATTR_BYTES_MAX <= REPLY_BODY_BYTES_MAX);
+const _: () = assert!(ATTR_BYTES + 2 + VERIFY_RANGES_MAX <= REPLY_BODY_BYTES_MAX);
+const _: () =
+    assert!(18 + 2 + SHARES_MAX * (2 + SHORT_BYTES + NAME_BYTES_MAX + ATTR_BYTES) <= REPLY_BODY_BYTES_MAX);
+const _: () = assert!(
+    32 + 32 + CLAIMS_MAX + 2 + ADDRESSES_MAX * (SHORT_BYTES + ADDRESS_BYTES_MAX) + 4 <= TICKET_BYTES_MAX
+);

@@ -97,7 +97,10 @@ impl Ticket {
 pub fn is_address(text: &str) -> bool {
     let printable = text.len() <= limits::ADDRESS_BYTES_MAX && text.bytes().all(|b| b.is_ascii_graphic());
     let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
-    printable && port.is_some_and(|port| port.parse::<u16>().is_ok_and(|n| n != 0))
+    printable
+        && port.is_some_and(|port| {
+            port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|n| n != 0)
+        })
 }
 
 fn checksum(payload: &[u8]) -> [u8; CHECKSUM_BYTES] {

@@ -76,13 +76,16 @@ pub(super) fn write(reply: &Reply, out: &mut Writer) -> (u16, u8) {
 
 pub(super) fn read(header: &ReplyHeader, from: &mut Reader<'_>) -> Result<Reply, DecodeError> {
     let data_len = header.data_len.get();
-    if header.kind != DATA && data_len != 0 {
+    let carries_data = header.status.get() == 0 && header.kind == DATA;
+    if !carries_data && data_len != 0 {
         return Err(DecodeError::OutOfRange { what: "data length" });
     }
     if header.status.get() != 0 {
         let detail = take_rest(from, limits::DETAIL_BYTES_MAX, "detail")?;
         let code = ErrorCode::from_number(header.status.get());
-        return Ok(Reply::Error { code, detail: String::from_utf8_lossy(detail).into_owned() });
+        // Bytes that are no text grow threefold as replacement characters.
+        let detail = cut(&String::from_utf8_lossy(detail), limits::DETAIL_BYTES_MAX).to_owned();
+        return Ok(Reply::Error { code, detail });
     }
     Ok(match header.kind {
         WELCOME => Reply::Welcome(read_welcome(from)?),
@@ -125,7 +128,7 @@ fn take_rest<'a>(from: &mut Reader<'a>, max: usize, what: &'static str) -> Resul
 }
 
 /// The start of `text` that fits in `max` bytes.
-fn cut(text: &str, max: usize) -> &str {
+pub(super) fn cut(text: &str, max: usize) -> &str {
     let end = (0..=max.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
     &text[..end]
 }

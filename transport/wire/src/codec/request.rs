@@ -1,6 +1,9 @@
 //! The bodies of requests.
 
-use super::attr::{read_id, read_version, write_id, write_version};
+use super::{
+    attr::{read_id, read_version, write_id, write_version},
+    reply::cut,
+};
 use crate::{
     DecodeError, Extent, Request, ShareId, SharePath,
     auth::{Claims, Proof},
@@ -121,7 +124,8 @@ fn write_hello(hello: &Hello, out: &mut Writer) {
     out.u16(hello.version_max);
     out.raw(&hello.proof.0);
     hello.claims.write(out);
-    out.short_bytes(hello.label.as_bytes());
+    // A long mountpoint must not keep a mount out.
+    out.short_bytes(cut(&hello.label, limits::NAME_BYTES_MAX).as_bytes());
 }
 
 fn read_hello(from: &mut Reader<'_>) -> Result<Hello, DecodeError> {

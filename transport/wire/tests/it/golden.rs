@@ -1,0 +1,166 @@
+//! The bytes of each kind of message, frozen.
+
+use std::{fmt::Write, fs, path::PathBuf};
+
+use bytes::Bytes;
+use wormhole_wire::{
+    Attr, ByteLen, Entry, ErrorCode, Extent, FileId, FileKind, Listing, Name, Reply, Request, ShareId,
+    SharePath, Ticket, TicketId, Timestamp, Version,
+    auth::{Claims, Mode, Proof, Secret},
+    chunk::ContentHash,
+    codec::{encode_call, encode_reply},
+    listing::Statfs,
+    message::{Call, Class, Hello, ShareInfo, Target, Welcome},
+};
+
+const TIME: Timestamp = Timestamp { secs: 1_700_000_000, nanos: 5 };
+const ID: FileId = FileId { fs: 0x11, inode: 0x22, birth: 0x33 };
+const VERSION: Version =
+    Version { size: ByteLen(4096), mtime: TIME, ctime: Timestamp { secs: -1, nanos: 6 } };
+
+fn attr() -> Attr {
+    Attr {
+        id: ID,
+        kind: FileKind::Regular,
+        perm: 0o644,
+        links: 1,
+        uid: 1000,
+        gid: 1001,
+        rdev: 0,
+        block_bytes: 4096,
+        size: VERSION.size,
+        blocks: 8,
+        atime: TIME,
+        mtime: VERSION.mtime,
+        ctime: VERSION.ctime,
+        settled: true,
+    }
+}
+
+fn claims() -> Claims {
+    Claims {
+        id: TicketId(*b"ticketid"),
+        shares: vec![Name::new(b"films").unwrap()],
+        prefix: SharePath::new(b"shots/010").unwrap(),
+        mode: Mode::ReadOnly,
+        expires: 1_800_000_000,
+    }
+}
+
+fn target() -> Target {
+    Target { share: ShareId(1), path: SharePath::new(b"a/b").unwrap(), id: Some(ID) }
+}
+
+fn requests() -> Vec<(&'static str, Request)> {
+    let hello = Hello {
+        version_min: 1,
+        version_max: 1,
+        claims: claims(),
+        proof: Proof([0xee; 32]),
+        label: "node7:/mnt".into(),
+    };
+    let root = Target { share: ShareId(1), path: SharePath::root(), id: None };
+    let ranges = vec![(Extent::new(131_072, 512), ContentHash([0xcc; 32]))];
+    vec![
+        ("request_hello", Request::Hello(hello)),
+        ("request_stat", Request::Stat(target())),
+        ("request_list", Request::List { target: root, cookie: 7, bytes_max: 65_536 }),
+        ("request_readlink", Request::Readlink(target())),
+        (
+            "request_read",
+            Request::Read { target: target(), version: VERSION, extent: Extent::new(1024, 2048) },
+        ),
+        ("request_verify", Request::Verify { target: target(), ranges }),
+        ("request_statfs", Request::Statfs(ShareId(1))),
+        ("request_getxattr", Request::GetXattr { target: target(), name: b"user.note".into() }),
+        ("request_listxattr", Request::ListXattr(target())),
+    ]
+}
+
+fn replies() -> Vec<(&'static str, Reply)> {
+    let shares = vec![ShareInfo { id: ShareId(1), name: Name::new(b"films").unwrap(), root: attr() }];
+    let entry = |name: &[u8], attr| Entry {
+        name: Name::new(name).unwrap(),
+        cookie: 9,
+        kind: Some(FileKind::Fifo),
+        attr,
+    };
+    let entries = vec![entry(b"whole", Some(attr())), entry(b"bare\xff", None)];
+    let statfs = Statfs {
+        block_bytes: 4096,
+        name_bytes_max: 255,
+        blocks: 1,
+        blocks_free: 2,
+        blocks_available: 3,
+        files: 4,
+        files_free: 5,
+    };
+    vec![
+        ("reply_welcome", Reply::Welcome(Welcome { version: 1, session: 2, boot: 3, shares })),
+        ("reply_attr", Reply::Attr(attr())),
+        ("reply_listing", Reply::Listing(Listing { dir: attr(), entries, end: true })),
+        ("reply_link", Reply::Link(Bytes::from_static(b"../c"))),
+        ("reply_data", Reply::Data { version: VERSION, len: 2048 }),
+        ("reply_verified", Reply::Verified { attr: attr(), equal: vec![true, false] }),
+        ("reply_statfs", Reply::Statfs(statfs)),
+        ("reply_value", Reply::Value(Bytes::from_static(b"good"))),
+        ("reply_error", Reply::Error { code: ErrorCode::Stale, detail: "moved".into() }),
+    ]
+}
+
+fn all() -> Vec<(&'static str, Vec<u8>)> {
+    let call = |request| Call { class: Class::Demand, id: 0x0102_0304, deadline_ms: 30_000, request };
+    let mut all: Vec<(&str, Vec<u8>)> = Vec::new();
+    all.extend(requests().into_iter().map(|(name, request)| (name, encode_call(&call(request)).into())));
+    all.extend(replies().into_iter().map(|(name, reply)| (name, encode_reply(&reply).into())));
+    let secret = Secret::derive(&[5; 32], &claims());
+    all.push(("proof", secret.prove(&claims(), &[6; 32]).0.into()));
+    let addresses = vec!["server.example:4433".to_owned()];
+    let ticket = Ticket { host_key: [0xaa; 32], addresses, claims: claims(), secret };
+    all.push(("ticket", ticket.to_string().into()));
+    all
+}
+
+/// Sixteen bytes a line.
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for line in bytes.chunks(16) {
+        for (at, byte) in line.iter().enumerate() {
+            write!(text, "{}{byte:02x}", if at == 0 { "" } else { " " }).unwrap();
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn encodings_are_frozen() {
+    let regenerate = std::env::var_os("WORMHOLE_GOLDEN").is_some_and(|value| value == "write");
+    for (name, bytes) in all() {
+        let path = root().join("tests/golden").join(format!("{name}.hex"));
+        if regenerate {
+            fs::write(&path, hex(&bytes)).unwrap();
+        }
+        let frozen = fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(
+            hex(&bytes),
+            frozen,
+            "{name} changed: that is a new protocol version. If it is meant: \
+             WORMHOLE_GOLDEN=write cargo test -p wormhole-wire encodings_are_frozen"
+        );
+    }
+}
+
+#[test]
+fn the_example_in_the_document_is_right() {
+    let document = fs::read_to_string(root().join("PROTOCOL.md")).unwrap();
+    let all = all();
+    for name in ["request_stat", "reply_error"] {
+        let (_, bytes) = all.iter().find(|(found, _)| *found == name).unwrap();
+        assert!(document.contains(&hex(bytes)), "PROTOCOL.md lacks the bytes of {name}:\n{}", hex(bytes));
+    }
+}

@@ -1,2 +1,26 @@
-//! Placeholder.
+//! QUIC sessions between a mount and a host: who may speak, what is asked, how fast loss is noticed.
+//!
+//! A host binds a [`Server`] with its [`Identity`] and answers through the trait [`Serve`]; a mount holds a [`Client`],
+//! made from a ticket. Both run on a [`Lane`], one thread each. `README.md` tells the life of a session.
+//! This is the only crate of the workspace that names quinn.
+
 #![forbid(unsafe_code)]
+
+pub mod client;
+mod endpoint;
+pub mod error;
+pub mod identity;
+pub mod lane;
+pub mod serve;
+pub mod server;
+pub mod settings;
+mod socket;
+mod tls;
+
+pub use client::{Client, ClientConfig, ReadCall, SessionStats};
+pub use error::{BindError, CallError, ConnectError};
+pub use identity::{Identity, IdentityError};
+pub use lane::Lane;
+pub use serve::{Answer, Serve, SessionSummary};
+pub use server::{Server, ServerConfig, ServerLimits};
+pub use settings::PacketSize;

@@ -1,0 +1,384 @@
+//! The mount's side: one session with a host, made again whenever it is lost.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::watch,
+    time::{self, Instant},
+};
+use uring::{Filled, Slot};
+use wire::{
+    ErrorCode, Extent, Reply, Request, Ticket, Version,
+    limits::READ_BYTES_MAX,
+    message::{Class, Target, Welcome},
+};
+
+use crate::{
+    error::{CallError, ConnectError},
+    settings::PacketSize,
+};
+
+mod dial;
+mod exchange;
+mod reconnect;
+mod session;
+mod shares;
+
+use dial::Dialer;
+use exchange::ExchangeError;
+use session::Session;
+use shares::Shares;
+
+/// How a mount connects.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// Who it is, for the host's log: host name and mountpoint.
+    pub label: String,
+    /// How long the first connect may take, name look-ups included.
+    pub connect_deadline: Duration,
+    /// How long one attempt to connect again may take before the next begins.
+    pub reconnect_deadline: Duration,
+    /// Bytes the host may have on their way to this mount.
+    pub receive_window_bytes: u32,
+    /// How large packets may become.
+    pub packets: PacketSize,
+}
+
+impl Default for ClientConfig {
+    fn default() -> ClientConfig {
+        ClientConfig {
+            label: String::new(),
+            connect_deadline: Duration::from_secs(10),
+            reconnect_deadline: Duration::from_secs(3),
+            receive_window_bytes: 16 << 20,
+            packets: PacketSize::Auto,
+        }
+    }
+}
+
+/// A read as [`Client::read`] takes it.
+#[derive(Clone, Debug)]
+pub struct ReadCall {
+    /// The file.
+    pub target: Target,
+    /// The version expected.
+    pub version: Version,
+    /// Which bytes; at most [`READ_BYTES_MAX`], and at most the slot's capacity.
+    pub extent: Extent,
+    /// How urgent it is.
+    pub class: Class,
+    /// When the caller stops waiting.
+    pub deadline: Instant,
+}
+
+/// What a session is like at one moment. Counters run over all sessions of the client.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionStats {
+    /// Whether there is a session.
+    pub connected: bool,
+    /// The host's address in it.
+    pub peer: Option<SocketAddr>,
+    /// Its round trip in microseconds, smoothed.
+    pub rtt_us: u64,
+    /// Bytes of UDP payload the path is known to carry from here to the host.
+    pub mtu_bytes: u16,
+    /// The congestion window towards the host.
+    pub cwnd_bytes: u64,
+    /// Packets to the host that were lost.
+    pub lost_packets: u64,
+    /// Times the path stopped to carry packets of the size found: above zero, something is wrong with it.
+    pub black_holes: u64,
+    /// Bytes of UDP payload sent.
+    pub sent_bytes: u64,
+    /// Bytes of UDP payload received.
+    pub received_bytes: u64,
+    /// Sessions after the first.
+    pub reconnects: u64,
+    /// Since when it has been connected, or not.
+    pub since: Instant,
+}
+
+/// A mount's way to its host: cheap to clone, usable from any runtime once made.
+///
+/// Its tasks live on the runtime that [`Client::connect`] ran on. When the last clone drops, the session ends.
+#[derive(Clone, Debug)]
+pub struct Client {
+    owner: Arc<Owner>,
+}
+
+/// Ends the session when the last [`Client`] goes.
+#[derive(Debug)]
+struct Owner {
+    shared: Arc<Shared>,
+}
+
+/// What the client's handles and its reconnecting task share.
+#[derive(Debug)]
+struct Shared {
+    dialer: Dialer,
+    state: watch::Sender<State>,
+    history: Mutex<History>,
+}
+
+/// Where the client stands.
+#[derive(Clone, Debug)]
+enum State {
+    Connected(Arc<Session>),
+    /// On the way; why it is.
+    Lost(Arc<str>),
+    /// The host does not let us in any more: calls fail at once, and it is asked again now and then.
+    Refused(ErrorCode),
+    Closed,
+}
+
+/// What outlives a session.
+#[derive(Debug)]
+struct History {
+    shares: Shares,
+    welcome: Arc<Welcome>,
+    lost_packets: u64,
+    black_holes: u64,
+    sent_bytes: u64,
+    received_bytes: u64,
+    reconnects: u64,
+    since: Instant,
+}
+
+/// How soon a call that met a stopping host looks again.
+const STOPPING_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long [`Client::close`] waits for the host to have heard of it.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+
+impl Client {
+    /// Connects to the host of `ticket` and proves the ticket; call it in a lane's runtime.
+    ///
+    /// The ticket's addresses are tried 250 ms apart, or as soon as the one before failed; the first that admits wins.
+    ///
+    /// # Errors
+    /// Any [`ConnectError`]; a dropped future leaves nothing behind.
+    pub async fn connect(ticket: Ticket, config: ClientConfig) -> Result<Client, ConnectError> {
+        let dialer = Dialer::bind(ticket, config)?;
+        Client::over(dialer).await
+    }
+
+    async fn over(dialer: Dialer) -> Result<Client, ConnectError> {
+        let deadline = dialer.config().connect_deadline;
+        let session = Arc::new(dialer.dial(deadline).await?);
+        let shares = Shares::new(&session.welcome);
+        session.number_shares(&shares);
+        let history = History {
+            welcome: Arc::new(shares.renumber(&session.welcome)),
+            shares,
+            lost_packets: 0,
+            black_holes: 0,
+            sent_bytes: 0,
+            received_bytes: 0,
+            reconnects: 0,
+            since: Instant::now(),
+        };
+        let (state, _) = watch::channel(State::Connected(session.clone()));
+        let shared = Arc::new(Shared { dialer, state, history: Mutex::new(history) });
+        tokio::spawn(reconnect::run(shared.clone(), session));
+        Ok(Client { owner: Arc::new(Owner { shared }) })
+    }
+
+    /// Sends a request and waits for its reply; not for reads, which [`Client::read`] does.
+    ///
+    /// When the session is lost, waits for the next and asks again, until the deadline: every request may be repeated.
+    /// Dropping the future withdraws the request.
+    ///
+    /// # Errors
+    /// Any [`CallError`]; [`CallError::Host`] carries the host's own answer.
+    pub async fn call(&self, request: Request, class: Class, deadline: Instant) -> Result<Reply, CallError> {
+        self.retry(deadline, async |session: &Session| session.call(&request, class, deadline).await).await
+    }
+
+    /// Reads an extent into a slot; the bytes are all there and of the version asked for, or it is an error.
+    ///
+    /// When the session is lost, waits for the next and asks again, until the deadline. Dropping the future withdraws
+    /// the request and sends the slot home; so does an error.
+    ///
+    /// # Errors
+    /// Any [`CallError`].
+    ///
+    /// # Panics
+    /// When the extent is longer than the slot or than [`READ_BYTES_MAX`].
+    pub async fn read(&self, read: ReadCall, mut slot: Slot) -> Result<Filled, CallError> {
+        let len = usize::try_from(read.extent.len.0).unwrap_or(usize::MAX);
+        assert!(read.extent.len.0 <= READ_BYTES_MAX, "a read of {} is longer than one extent", read.extent);
+        assert!(
+            len <= slot.capacity(),
+            "a read of {} does not fit a slot of {}",
+            read.extent,
+            slot.capacity()
+        );
+        let deadline = read.deadline;
+        let into = &mut slot.bytes_mut()[..len];
+        self.retry(deadline, async |session: &Session| session.read(&read, &mut *into).await).await?;
+        Ok(slot.fill(len))
+    }
+
+    /// The newest session's welcome. A share keeps the number it first had here, whatever a host that restarted calls it.
+    pub fn welcome(&self) -> Arc<Welcome> {
+        self.owner.shared.history.lock().welcome.clone()
+    }
+
+    /// What the session is like now.
+    pub fn stats(&self) -> SessionStats {
+        let shared = &self.owner.shared;
+        let session = match &*shared.state.borrow() {
+            State::Connected(session) => Some(session.clone()),
+            State::Lost(_) | State::Refused(_) | State::Closed => None,
+        };
+        let history = shared.history.lock();
+        let live = session.as_ref().map(|session| session.stats()).unwrap_or_default();
+        SessionStats {
+            connected: session.is_some(),
+            peer: session.as_ref().map(|session| session.peer()),
+            rtt_us: u64::try_from(live.path.rtt.as_micros()).unwrap_or(u64::MAX),
+            mtu_bytes: live.path.current_mtu,
+            cwnd_bytes: live.path.cwnd,
+            lost_packets: history.lost_packets + live.path.lost_packets,
+            black_holes: history.black_holes + live.path.black_holes_detected,
+            sent_bytes: history.sent_bytes + live.udp_tx.bytes,
+            received_bytes: history.received_bytes + live.udp_rx.bytes,
+            reconnects: history.reconnects,
+            since: history.since,
+        }
+    }
+
+    /// Ends the session and says so to the host; calls in flight fail with [`CallError::Closed`].
+    ///
+    /// Waits at most one second for the host to have heard of it. A second call does nothing.
+    pub async fn close(&self) {
+        let shared = &self.owner.shared;
+        shared.end();
+        // A host that is gone confirms nothing; its idle timeout does the rest.
+        let _ = time::timeout(CLOSE_PATIENCE, shared.dialer.idle()).await;
+    }
+
+    /// Runs `attempt` on the live session, and again on the next when it was lost.
+    async fn retry<T>(
+        &self,
+        deadline: Instant,
+        mut attempt: impl AsyncFnMut(&Session) -> Result<T, ExchangeError>,
+    ) -> Result<T, CallError> {
+        let mut states = self.owner.shared.state.subscribe();
+        // Each turn waits for a session that was not tried before, or pauses; the deadline ends it.
+        loop {
+            let session = connected(&mut states, deadline).await?;
+            match attempt(&session).await {
+                Ok(value) => return Ok(value),
+                Err(ExchangeError::Failed(CallError::Host { code: ErrorCode::Stopping, .. })) => {
+                    let pause = (Instant::now() + STOPPING_PAUSE).min(deadline);
+                    time::sleep_until(pause).await;
+                    if pause == deadline {
+                        return Err(CallError::host(ErrorCode::Stopping));
+                    }
+                }
+                Err(ExchangeError::Failed(error)) => return Err(error),
+                Err(ExchangeError::Lost(reason)) => {
+                    session.abandon();
+                    next_session(&mut states, &session, deadline, reason).await?;
+                }
+            }
+        }
+    }
+}
+
+/// The live session, as soon as there is one.
+async fn connected(
+    states: &mut watch::Receiver<State>,
+    deadline: Instant,
+) -> Result<Arc<Session>, CallError> {
+    loop {
+        let reason = match &*states.borrow_and_update() {
+            State::Connected(session) => return Ok(session.clone()),
+            State::Refused(code) => return Err(CallError::host(*code)),
+            State::Closed => return Err(CallError::Closed),
+            State::Lost(reason) => reason.to_string(),
+        };
+        match time::timeout_at(deadline, states.changed()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(CallError::Closed),
+            Err(_) => return Err(CallError::Lost { reason }),
+        }
+    }
+}
+
+/// Waits until `lost` is no longer what the client takes for its session.
+async fn next_session(
+    states: &mut watch::Receiver<State>,
+    lost: &Arc<Session>,
+    deadline: Instant,
+    reason: String,
+) -> Result<(), CallError> {
+    let moved_on =
+        states.wait_for(|state| !matches!(state, State::Connected(session) if Arc::ptr_eq(session, lost)));
+    match time::timeout_at(deadline, moved_on).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(_)) => Err(CallError::Closed),
+        Err(_) => Err(CallError::Lost { reason }),
+    }
+}
+
+impl Shared {
+    /// Ends everything; the reconnecting task follows.
+    fn end(&self) {
+        let before = self.state.send_replace(State::Closed);
+        if let State::Connected(session) = before {
+            session.abandon();
+        }
+        self.dialer.close();
+    }
+
+    /// Keeps what a session counted when it ends.
+    fn bury(&self, session: &Session, reason: &str) {
+        let stats = session.stats();
+        let mut history = self.history.lock();
+        history.lost_packets += stats.path.lost_packets;
+        history.black_holes += stats.path.black_holes_detected;
+        history.sent_bytes += stats.udp_tx.bytes;
+        history.received_bytes += stats.udp_rx.bytes;
+        history.since = Instant::now();
+        drop(history);
+        self.change(State::Lost(reason.into()));
+    }
+
+    /// Takes up a new session.
+    fn adopt(&self, session: &Arc<Session>) {
+        let mut history = self.history.lock();
+        history.shares.learn(&session.welcome);
+        history.welcome = Arc::new(history.shares.renumber(&session.welcome));
+        history.reconnects += 1;
+        history.since = Instant::now();
+        session.number_shares(&history.shares);
+        drop(history);
+        self.change(State::Connected(session.clone()));
+    }
+
+    /// Moves to `next` unless the client was closed; whether it did.
+    fn change(&self, next: State) -> bool {
+        self.state.send_if_modified(|state| {
+            let open = !matches!(state, State::Closed);
+            if open {
+                *state = next;
+            }
+            open
+        })
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.shared.end();
+    }
+}
+
+impl From<io::Error> for ConnectError {
+    fn from(error: io::Error) -> ConnectError {
+        ConnectError::Local(error)
+    }
+}

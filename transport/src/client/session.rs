@@ -1,0 +1,214 @@
+//! One admitted connection: the hello, then one stream per request.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use quinn::{Connection, ConnectionError, ConnectionStats};
+use tokio::time::Instant;
+use wire::{
+    ErrorCode, Reply, Request, ShareId, Ticket,
+    limits::NAME_BYTES_MAX,
+    message::{Call, Class, Hello, Welcome},
+    version::PROTOCOL_VERSION,
+};
+
+use super::{
+    ReadCall,
+    exchange::{self, ExchangeError},
+    shares::Shares,
+};
+use crate::{
+    error::{CallError, ConnectError},
+    settings::code,
+    tls,
+};
+
+/// A session that is admitted.
+#[derive(Debug)]
+pub(super) struct Session {
+    connection: Connection,
+    /// As the host sent it.
+    pub(super) welcome: Welcome,
+    /// Our number and the host's of each share.
+    shares: OnceLock<Vec<(ShareId, ShareId)>>,
+    next_call: AtomicU64,
+}
+
+impl Session {
+    /// Says hello on a new connection; the connection is closed when it does not become a session.
+    pub(super) async fn open(
+        connection: Connection,
+        ticket: &Ticket,
+        label: &str,
+        deadline: Instant,
+    ) -> Result<Session, ConnectError> {
+        let opened = greet(&connection, ticket, label, deadline).await;
+        if opened.is_err() {
+            connection.close(code::DONE, b"no session");
+        }
+        let welcome = opened?;
+        Ok(Session { connection, welcome, shares: OnceLock::new(), next_call: AtomicU64::new(1) })
+    }
+
+    /// Fixes the share numbers of this session; before it is shared.
+    pub(super) fn number_shares(&self, shares: &Shares) {
+        // Called once; a second translation would be the same.
+        let _ = self.shares.set(shares.translation(&self.welcome));
+    }
+
+    /// One request and its reply.
+    pub(super) async fn call(
+        &self,
+        request: &Request,
+        class: Class,
+        deadline: Instant,
+    ) -> Result<Reply, ExchangeError> {
+        let request = self.translate(request.clone())?;
+        let call = self.number(class, request, deadline);
+        exchange::call(&self.connection, &call, deadline).await
+    }
+
+    /// One read into `into`, which has the extent's length.
+    pub(super) async fn read(&self, read: &ReadCall, into: &mut [u8]) -> Result<(), ExchangeError> {
+        let ReadCall { target, version, extent, class, deadline } = read.clone();
+        let request = self.translate(Request::Read { target, version, extent })?;
+        let call = self.number(class, request, deadline);
+        exchange::read(&self.connection, &call, version, into, deadline).await
+    }
+
+    fn number(&self, class: Class, request: Request, deadline: Instant) -> Call {
+        let id = self.next_call.fetch_add(1, Ordering::Relaxed);
+        let patience = deadline.saturating_duration_since(Instant::now());
+        let deadline_ms = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
+        Call { class, id, deadline_ms, request }
+    }
+
+    /// The request with the host's share number.
+    fn translate(&self, mut request: Request) -> Result<Request, ExchangeError> {
+        let share = match &mut request {
+            Request::Hello(_) => return Ok(request),
+            Request::Statfs(share) => share,
+            Request::Stat(target)
+            | Request::List { target, .. }
+            | Request::Readlink(target)
+            | Request::Read { target, .. }
+            | Request::Verify { target, .. }
+            | Request::GetXattr { target, .. }
+            | Request::ListXattr(target) => &mut target.share,
+        };
+        let known = self.shares.get().map_or(&[][..], Vec::as_slice);
+        match known.iter().find(|(ours, _)| ours == share) {
+            Some((_, theirs)) => {
+                *share = *theirs;
+                Ok(request)
+            }
+            // A host that restarted with fewer shares: what is open there is stale.
+            None => Err(ExchangeError::Failed(CallError::Host {
+                code: ErrorCode::Stale,
+                detail: "the host no longer has this share".to_owned(),
+            })),
+        }
+    }
+
+    /// Resolves when the connection is over, with the reason for people.
+    pub(super) async fn ended(&self) -> String {
+        self.connection.closed().await.to_string()
+    }
+
+    /// Ends the connection; the host is told, if it can be.
+    pub(super) fn abandon(&self) {
+        self.connection.close(code::DONE, b"done");
+    }
+
+    pub(super) fn stats(&self) -> ConnectionStats {
+        self.connection.stats()
+    }
+
+    pub(super) fn peer(&self) -> SocketAddr {
+        self.connection.remote_address()
+    }
+}
+
+async fn greet(
+    connection: &Connection,
+    ticket: &Ticket,
+    label: &str,
+    deadline: Instant,
+) -> Result<Welcome, ConnectError> {
+    let address = connection.remote_address();
+    let broken = |reason: String| ConnectError::Broken { address, reason };
+    let channel = tls::channel(connection).ok_or_else(|| broken("no TLS exporter".to_owned()))?;
+    let hello = Hello {
+        version_min: PROTOCOL_VERSION,
+        version_max: PROTOCOL_VERSION,
+        claims: ticket.claims.clone(),
+        proof: ticket.secret.prove(&ticket.claims, &channel),
+        label: clip(label, NAME_BYTES_MAX).to_owned(),
+    };
+    let patience = deadline.saturating_duration_since(Instant::now());
+    let deadline_ms = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
+    let call = Call { class: Class::Metadata, id: 0, deadline_ms, request: Request::Hello(hello) };
+    match exchange::call(connection, &call, deadline).await {
+        Ok(Reply::Welcome(welcome)) if welcome.version == PROTOCOL_VERSION => Ok(welcome),
+        Ok(Reply::Welcome(_)) => Err(ConnectError::VersionMismatch),
+        Ok(_) => Err(broken("another reply than a welcome".to_owned())),
+        Err(ExchangeError::Failed(CallError::Host { code, .. })) => Err(admission(code)),
+        Err(ExchangeError::Failed(CallError::Deadline)) => {
+            Err(ConnectError::Unreachable { addresses: vec![address.to_string()], deadline: patience })
+        }
+        Err(ExchangeError::Failed(error)) => Err(broken(error.to_string())),
+        Err(ExchangeError::Lost(reason)) => match connection.close_reason() {
+            // The close may overtake the refusal.
+            Some(ConnectionError::ApplicationClosed(close)) if close.error_code == code::REFUSED => {
+                Err(ConnectError::Refused)
+            }
+            Some(ConnectionError::ApplicationClosed(close)) if close.error_code == code::STOPPING => {
+                Err(ConnectError::Busy)
+            }
+            _ => Err(broken(reason)),
+        },
+    }
+}
+
+/// What a host's answer to the hello means.
+fn admission(code: ErrorCode) -> ConnectError {
+    match code {
+        ErrorCode::VersionMismatch => ConnectError::VersionMismatch,
+        ErrorCode::Busy | ErrorCode::Stopping => ConnectError::Busy,
+        _ => ConnectError::Refused,
+    }
+}
+
+/// The longest prefix of `text` of at most `bytes_max` bytes.
+fn clip(text: &str, bytes_max: usize) -> &str {
+    let mut end = bytes_max.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_is_clipped_between_characters() {
+        assert_eq!(clip("käse", 2), "k");
+        assert_eq!(clip("käse", 3), "kä");
+        assert_eq!(clip("käse", 99), "käse");
+    }
+
+    #[test]
+    fn codes_of_the_host_tell_what_to_do() {
+        assert!(matches!(admission(ErrorCode::Refused), ConnectError::Refused));
+        assert!(matches!(admission(ErrorCode::Stopping), ConnectError::Busy));
+        assert!(matches!(admission(ErrorCode::VersionMismatch), ConnectError::VersionMismatch));
+        assert!(matches!(admission(ErrorCode::Unknown(999)), ConnectError::Refused));
+    }
+}

@@ -1,0 +1,78 @@
+//! What a host must answer.
+
+use std::{future::Future, net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use wire::{
+    ErrorCode, Reply,
+    message::{Call, Hello, Welcome},
+};
+
+/// The host behind a [`crate::Server`]: who is let in, and what each request gets.
+///
+/// All methods run on the server's lane: none may block its thread.
+pub trait Serve: Send + Sync + 'static {
+    /// What the host keeps for one session.
+    type Session: Send + Sync + 'static;
+
+    /// Decides about a mount that introduced itself. `channel` is the TLS session's exporter, to which the proof
+    /// in `hello` is bound. The code goes to the mount and the session is closed.
+    fn admit(
+        &self,
+        hello: Hello,
+        channel: [u8; 32],
+        peer: SocketAddr,
+    ) -> impl Future<Output = Result<(Arc<Self::Session>, Welcome), ErrorCode>> + Send;
+
+    /// Answers one request of an admitted session.
+    ///
+    /// The future is dropped when the mount loses interest, its deadline passes, or the session ends.
+    fn answer(&self, session: &Arc<Self::Session>, call: Call) -> impl Future<Output = Answer> + Send;
+
+    /// A session that was admitted is over; called once, after its last answer.
+    fn ended(&self, session: &Arc<Self::Session>, summary: &SessionSummary);
+}
+
+/// A reply with the bytes that follow it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The reply.
+    pub reply: Reply,
+    /// The data of a [`Reply::Data`], as long as it says; empty for every other reply.
+    pub data: Bytes,
+}
+
+impl From<Reply> for Answer {
+    fn from(reply: Reply) -> Answer {
+        Answer { reply, data: Bytes::new() }
+    }
+}
+
+impl From<ErrorCode> for Answer {
+    fn from(code: ErrorCode) -> Answer {
+        Reply::error(code).into()
+    }
+}
+
+impl Answer {
+    /// Whether the data is as long as the reply says.
+    pub(crate) fn is_whole(&self) -> bool {
+        match self.reply {
+            Reply::Data { len, .. } => self.data.len() == len as usize,
+            _ => self.data.is_empty(),
+        }
+    }
+}
+
+/// What a session was, once it is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionSummary {
+    /// Requests that were answered, cancelled ones included.
+    pub requests: u64,
+    /// Bytes of UDP payload sent to the mount.
+    pub sent_bytes: u64,
+    /// Bytes of UDP payload received from it.
+    pub received_bytes: u64,
+    /// Why it ended, for the log.
+    pub reason: String,
+}

@@ -114,6 +114,24 @@ mod tests {
 
     #[test]
     fn numbers_are_unique_and_come_back() {
+        let names = [
+            "NotFound",
+            "NotDirectory",
+            "IsDirectory",
+            "PermissionDenied",
+            "Stale",
+            "Io",
+            "Busy",
+            "Refused",
+            "Invalid",
+            "NoAttribute",
+            "NotSupported",
+            "Loop",
+            "VersionMismatch",
+            "Stopping",
+            "NotRegular",
+        ];
+        assert_eq!(ErrorCode::NUMBERS.map(|(code, _)| format!("{code:?}")), names);
         for (index, (code, number)) in ErrorCode::NUMBERS.into_iter().enumerate() {
             // Frozen: 1, 2, 3 ... in the order in which they were given out.
             assert_eq!(usize::from(number), index + 1);

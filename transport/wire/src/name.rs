@@ -15,11 +15,17 @@ impl Name {
     /// # Errors
     /// [`DecodeError::BadName`] when they are not one.
     pub fn new(bytes: &[u8]) -> Result<Name, DecodeError> {
+        Name::check(bytes)?;
+        Ok(Name(bytes.into()))
+    }
+
+    /// What [`Name::new`] checks, without keeping the bytes.
+    pub(crate) fn check(bytes: &[u8]) -> Result<(), DecodeError> {
         let fits = !bytes.is_empty() && bytes.len() <= limits::NAME_BYTES_MAX;
         if !fits || bytes == b"." || bytes == b".." || bytes.iter().any(|&b| b == b'/' || b == 0) {
             return Err(DecodeError::BadName);
         }
-        Ok(Name(bytes.into()))
+        Ok(())
     }
 
     /// The bytes.

@@ -25,7 +25,7 @@ impl SharePath {
         }
         if !bytes.is_empty() {
             for component in bytes.split(|&b| b == b'/') {
-                Name::new(component)?;
+                Name::check(component)?;
             }
         }
         Ok(SharePath(bytes.into()))

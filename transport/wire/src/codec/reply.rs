@@ -185,8 +185,9 @@ fn read_listing(from: &mut Reader<'_>) -> Result<Listing, DecodeError> {
     let dir = read_attr(from)?;
     let end = from.u8("end of listing")? != 0;
     let count = usize::from(from.u16("entries")?);
-    // An entry takes at least 13 bytes: what has arrived bounds what is allocated.
-    let mut entries = Vec::with_capacity(count.min(from.rest().len() / 13));
+    // An entry takes at least 13 bytes here and ten times that in memory: past a page of usual size the vector
+    // grows with the entries that are really there, not with their claimed count.
+    let mut entries = Vec::with_capacity(count.min(from.rest().len() / 13).min(1024));
     for _ in 0..count {
         let cookie = from.u64("cookie")?;
         let kind = match from.u8("file kind")? {

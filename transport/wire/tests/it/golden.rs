@@ -164,3 +164,27 @@ fn the_example_in_the_document_is_right() {
         assert!(document.contains(&hex(bytes)), "PROTOCOL.md lacks the bytes of {name}:\n{}", hex(bytes));
     }
 }
+
+#[test]
+fn numbers_of_classes_and_file_kinds_are_frozen() {
+    let request = Request::Statfs(ShareId(1));
+    for (number, class) in
+        [(1, Class::Warmup), (2, Class::Readahead), (3, Class::Metadata), (4, Class::Demand)]
+    {
+        let bytes = encode_call(&Call { class, id: 0, deadline_ms: 0, request: request.clone() });
+        assert_eq!(bytes[1], number, "{class:?}");
+    }
+    let kinds = [
+        (1, FileKind::Regular),
+        (2, FileKind::Directory),
+        (3, FileKind::Symlink),
+        (4, FileKind::Fifo),
+        (5, FileKind::Socket),
+        (6, FileKind::CharDevice),
+        (7, FileKind::BlockDevice),
+    ];
+    for (number, kind) in kinds {
+        let bytes = encode_reply(&Reply::Attr(Attr { kind, ..attr() }));
+        assert_eq!(bytes[16 + 24], number, "{kind:?}");
+    }
+}

@@ -161,7 +161,11 @@ fn parse_share(text: &str) -> Result<ShareArg, String> {
         let name = Name::new(name.as_bytes()).map_err(|_| format!("{name:?} cannot be a share's name"))?;
         return Ok(ShareArg { name: Some(name), root: root.into() });
     }
-    if text.is_empty() { Err("an empty path".to_owned()) } else { Ok(ShareArg { name: None, root: text.into() }) }
+    if text.is_empty() {
+        Err("an empty path".to_owned())
+    } else {
+        Ok(ShareArg { name: None, root: text.into() })
+    }
 }
 
 fn parse_listen(text: &str) -> Result<Listen, String> {
@@ -189,7 +193,9 @@ fn parse_size(text: &str) -> Result<usize, String> {
         _ => return Err(format!("{unit:?} is no unit: write a size such as 64MiB")),
     };
     let number: usize = digits.parse().map_err(|_| "write a size such as 64MiB".to_owned())?;
-    number.checked_mul(1 << shift).ok_or_else(|| format!("more than a machine has; the default is {MEMORY_BYTES_DEFAULT} bytes"))
+    number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| format!("more than a machine has; the default is {MEMORY_BYTES_DEFAULT} bytes"))
 }
 
 #[cfg(test)]
@@ -197,7 +203,8 @@ mod tests {
     use super::*;
 
     fn host(args: &[&str]) -> HostArgs {
-        let Command::Host(args) = Cli::try_parse_from([&["wormhole-engine", "host"], args].concat()).unwrap().command;
+        let Command::Host(args) =
+            Cli::try_parse_from([&["wormhole-engine", "host"], args].concat()).unwrap().command;
         args
     }
 
@@ -209,12 +216,16 @@ mod tests {
     #[test]
     fn folders_with_and_without_a_name() {
         let config = host(&["/srv/a", "b=/srv/x=y", "./c=d", "--state-dir", "/s"]).config().unwrap();
-        let shares: Vec<_> = config.shares.iter().map(|s| (s.name.to_string(), s.root.to_str().unwrap())).collect();
+        let shares: Vec<_> =
+            config.shares.iter().map(|s| (s.name.to_string(), s.root.to_str().unwrap())).collect();
         let expected = [("a", "/srv/a"), ("b", "/srv/x=y"), ("c=d", "./c=d")];
         assert_eq!(shares, expected.map(|(name, root)| (name.to_owned(), root)));
         let root = host(&["/", "--state-dir", "/s"]).config();
         assert!(matches!(root, Err(CliError::Nameless { .. })));
-        assert_eq!(host(&["files=/", "--state-dir", "/s"]).config().unwrap().shares[0].name.as_bytes(), b"files");
+        assert_eq!(
+            host(&["files=/", "--state-dir", "/s"]).config().unwrap().shares[0].name.as_bytes(),
+            b"files"
+        );
     }
 
     #[test]
@@ -254,7 +265,10 @@ mod tests {
         };
         let dir = |pairs| default_state_dir(env(pairs)).map(|path| path.to_str().unwrap().to_owned());
         assert_eq!(dir(&[("XDG_STATE_HOME", "/x"), ("HOME", "/h")]).unwrap(), "/x/wormhole");
-        assert_eq!(dir(&[("XDG_STATE_HOME", "relative"), ("HOME", "/h")]).unwrap(), "/h/.local/state/wormhole");
+        assert_eq!(
+            dir(&[("XDG_STATE_HOME", "relative"), ("HOME", "/h")]).unwrap(),
+            "/h/.local/state/wormhole"
+        );
         let root = rustix::process::geteuid().is_root();
         assert_eq!(dir(&[]), root.then(|| "/var/lib/wormhole".to_owned()));
     }

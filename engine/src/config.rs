@@ -172,9 +172,6 @@ mod tests {
         assert_eq!(with(|c| c.listen.clear()), ConfigError::NoListen);
         assert_eq!(with(|c| c.memory_bytes = 1), ConfigError::Memory { bytes: 1 });
         assert_eq!(with(|c| c.advertise = vec!["x".into()]), ConfigError::Advertise { address: "x".into() });
-        assert_eq!(
-            with(|c| c.advertise = vec!["h:1".into(); 17]),
-            ConfigError::AdvertiseCount { count: 17 }
-        );
+        assert_eq!(with(|c| c.advertise = vec!["h:1".into(); 17]), ConfigError::AdvertiseCount { count: 17 });
     }
 }

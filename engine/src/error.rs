@@ -33,7 +33,9 @@ pub enum HostError {
         source: io::Error,
     },
     /// A host that serves a Wormhole mount would in the end wait for itself.
-    #[error("{path:?} lies in or holds the wormhole mount {mountpoint:?}: host another folder, or unmount that one")]
+    #[error(
+        "{path:?} lies in or holds the wormhole mount {mountpoint:?}: host another folder, or unmount that one"
+    )]
     ShareHoldsMount {
         /// As it was given.
         path: PathBuf,

@@ -13,17 +13,8 @@ use uring::{Backend, Pool, PoolConfig, Ring, RingConfig};
 use wire::{Name, ShareId, Ticket, auth::Claims};
 
 use crate::{
-    advertise,
-    config::HostConfig,
-    disk::Disk,
-    error::HostError,
-    files::OpenFiles,
-    metrics::Metrics,
-    service::Service,
-    share::Share,
-    state::StateDir,
-    tickets::Tickets,
-    work::Work,
+    advertise, config::HostConfig, disk::Disk, error::HostError, files::OpenFiles, metrics::Metrics,
+    service::Service, share::Share, state::StateDir, tickets::Tickets, work::Work,
 };
 
 /// How often idle files are closed and idle memory is given back.
@@ -52,7 +43,8 @@ impl Host {
         let identity = state.identity()?;
         let tickets = Tickets::new(state.ticket_key()?);
         let disk = open_disk(&config)?;
-        let service = Arc::new(Service { shares, tickets, disk, boot: boot_number()?, sessions: AtomicU64::new(0) });
+        let service =
+            Arc::new(Service { shares, tickets, disk, boot: boot_number()?, sessions: AtomicU64::new(0) });
         let host_key = identity.public_key();
         let lane = Lane::start("wormhole-host").map_err(HostError::Thread)?;
         let server = bind(&lane, &config, identity, &service)?;
@@ -111,7 +103,6 @@ impl Host {
     pub fn stop(self) -> Result<(), HostError> {
         let Host { server, service, lane, stop_deadline, .. } = self;
         let addresses = server.local_addrs();
-        service.disk.work.close();
         let ring = service.disk.ring.clone();
         let (done, finished) = mpsc::channel();
         lane.handle().spawn(async move {
@@ -122,6 +113,7 @@ impl Host {
         });
         // A margin over the server's own deadline: this one only guards against a lane that does not run.
         let ended = finished.recv_timeout(stop_deadline + Duration::from_millis(500));
+        service.disk.work.close();
         let (drained, is_drained) = mpsc::channel();
         lane.handle().spawn(async move {
             let _ = drained.send(ring.shutdown().await);

@@ -1,2 +1,30 @@
-//! Placeholder.
+//! The storage engine: the host that serves folders, and the caches of a mount.
+//!
+//! [`host::Host`] owns everything that serves. A request comes in through `service`, is scoped to what its ticket opens
+//! (`share`), finds its file (`disk`) and is answered by `read`, `list`, `verify` or `inspect`. Nothing of it waits for
+//! a disk on the network's thread: that happens on the ring, or on the bounded threads of `work`.
+//!
+//! [`cache`] is the other half, for mounts.
+
 #![forbid(unsafe_code)]
+
+mod advertise;
+mod attr;
+pub mod cache;
+#[cfg(feature = "cli")]
+pub mod cli;
+pub mod config;
+mod disk;
+pub mod error;
+mod files;
+pub mod host;
+mod inspect;
+mod list;
+mod metrics;
+mod read;
+mod service;
+mod share;
+pub mod state;
+mod tickets;
+mod verify;
+mod work;

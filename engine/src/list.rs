@@ -40,9 +40,11 @@ pub(crate) fn page(asked: &Asked, cookie: u64, bytes_max: u32) -> Result<Page, F
     let dir = resolve::open_to_list(place.fd.as_fd())?;
     if cookie != 0 {
         let known = i64::try_from(cookie).is_ok();
-        known.then(|| seek(&dir, SeekFrom::Start(cookie))).ok_or_else(bad_cookie)?.map_err(|errno| match errno {
-            Errno::INVAL => bad_cookie(),
-            errno => errno.into(),
+        known.then(|| seek(&dir, SeekFrom::Start(cookie))).ok_or_else(bad_cookie)?.map_err(|errno| {
+            match errno {
+                Errno::INVAL => bad_cookie(),
+                errno => errno.into(),
+            }
         })?;
     }
     let bytes_max = bytes_max.min(limits::LISTING_BYTES_MAX) as usize;

@@ -1,6 +1,9 @@
 //! The host's counters: names, and handles that are looked up once.
 
-use metrics::{Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram,
+};
 
 /// Handles to the host's counters; they count nowhere until the process installs a recorder.
 pub(crate) struct Metrics {

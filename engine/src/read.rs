@@ -49,7 +49,9 @@ impl Disk {
             Some(slot) => Ok(slot),
             None => {
                 self.metrics.slot_waits.increment(1);
-                timeout_at(asked.deadline, self.pool.lend(class)).await.map_err(|_| Fault::late("free buffer"))
+                timeout_at(asked.deadline, self.pool.lend(class))
+                    .await
+                    .map_err(|_| Fault::late("free buffer"))
             }
         }
     }

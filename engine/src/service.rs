@@ -127,7 +127,8 @@ impl Service {
         let number = self.sessions.fetch_add(1, Ordering::Relaxed) + 1;
         let (scopes, shares) = opened.into_iter().unzip();
         let Hello { claims, label, .. } = hello;
-        let session = Session { number, label: printable(&label), peer, claims, scopes, since: Instant::now() };
+        let session =
+            Session { number, label: printable(&label), peer, claims, scopes, since: Instant::now() };
         let welcome = Welcome { version: PROTOCOL_VERSION, session: number, boot: self.boot, shares };
         Ok((Arc::new(session), welcome))
     }
@@ -164,7 +165,8 @@ impl Service {
             Request::Stat(target) => Reply::Attr(self.disk.stat(ask(target)?).await?).into(),
             Request::List { target, cookie, bytes_max } => {
                 let asked = ask(target)?;
-                let page = self.disk.work.run(deadline, move || list::page(&asked, cookie, bytes_max)).await?;
+                let page =
+                    self.disk.work.run(deadline, move || list::page(&asked, cookie, bytes_max)).await?;
                 self.disk.metrics.names_skipped.increment(page.skipped);
                 Reply::Listing(page.listing).into()
             }

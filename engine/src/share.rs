@@ -41,9 +41,9 @@ impl Share {
             _ => unreadable(source),
         })?;
         // Before anything is asked of the folder: a look at a mount of our own could wait for itself.
-        if let Some(mountpoint) = mounts::wormhole_mount_of(&canonical).map_err(|source| {
-            HostError::Kernel { what: "/proc/self/mountinfo", source }
-        })? {
+        if let Some(mountpoint) = mounts::wormhole_mount_of(&canonical)
+            .map_err(|source| HostError::Kernel { what: "/proc/self/mountinfo", source })?
+        {
             return Err(HostError::ShareHoldsMount { path: path(), mountpoint });
         }
         let root = open_root(&canonical).map_err(|errno| match errno {
@@ -141,7 +141,10 @@ impl Scope {
         }
         let joined = [self.prefix.as_bytes(), b"/", path.as_bytes()].concat();
         SharePath::new(&joined).map_err(|_| {
-            Fault::with(ErrorCode::Invalid, format!("the path is longer than {} bytes", limits::PATH_BYTES_MAX))
+            Fault::with(
+                ErrorCode::Invalid,
+                format!("the path is longer than {} bytes", limits::PATH_BYTES_MAX),
+            )
         })
     }
 
@@ -173,9 +176,7 @@ impl Place {
     /// Refuses another file than the one expected.
     pub(crate) fn expect(self, id: Option<FileId>) -> Result<Place, Fault> {
         match id {
-            Some(id) if id != self.id() => {
-                Err(Fault::with(ErrorCode::Stale, "another file is at this path"))
-            }
+            Some(id) if id != self.id() => Err(Fault::with(ErrorCode::Stale, "another file is at this path")),
             _ => Ok(self),
         }
     }
@@ -217,7 +218,10 @@ mod tests {
         assert_eq!(part.place(&path("file")).unwrap().id(), whole.place(&path("a/b/file")).unwrap().id());
         assert_eq!(part.root_attr().unwrap().id, whole.place(&path("a/b")).unwrap().id());
         assert_eq!(part.place(&path("secret")).unwrap_err().code, ErrorCode::NotFound);
-        assert_eq!(Scope::open(Arc::clone(&share), &path("secret")).unwrap_err().code, ErrorCode::NotDirectory);
+        assert_eq!(
+            Scope::open(Arc::clone(&share), &path("secret")).unwrap_err().code,
+            ErrorCode::NotDirectory
+        );
         assert_eq!(Scope::open(share, &path("absent")).unwrap_err().code, ErrorCode::NotFound);
     }
 

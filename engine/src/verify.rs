@@ -59,7 +59,8 @@ fn hash(file: &File, buffer: &mut [u8], extent: &Extent) -> Result<Option<Conten
     let mut at = extent.start.0;
     let Some(end) = extent.start.checked_add(extent.len) else { return Ok(None) };
     while at < end.0 {
-        let want = usize::try_from((end.0 - at).min(CHUNK_BYTES)).map_err(|_| Fault::new(ErrorCode::Invalid))?;
+        let want =
+            usize::try_from((end.0 - at).min(CHUNK_BYTES)).map_err(|_| Fault::new(ErrorCode::Invalid))?;
         let want = want.min(buffer.len());
         match file.read_at(&mut buffer[..want], at) {
             Ok(0) => return Ok(None),

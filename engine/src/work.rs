@@ -72,7 +72,8 @@ mod tests {
         let mut running = Vec::new();
         for _ in 0..THREADS_MAX {
             let (work, gate) = (Arc::clone(&work), Arc::clone(&gate));
-            running.push(tokio::spawn(async move { work.run(far, move || Ok(gate.wait().is_leader())).await }));
+            running
+                .push(tokio::spawn(async move { work.run(far, move || Ok(gate.wait().is_leader())).await }));
         }
         while work.places.available_permits() > 0 {
             tokio::task::yield_now().await;

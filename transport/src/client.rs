@@ -151,6 +151,18 @@ const STOPPING_PAUSE: Duration = Duration::from_millis(50);
 /// How long [`Client::close`] waits for the host to have heard of it.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
+/// A client over a socket that is there.
+#[cfg(feature = "testing")]
+pub(crate) async fn over_socket(
+    socket: Arc<dyn quinn::AsyncUdpSocket>,
+    seed: [u8; 32],
+    ticket: Ticket,
+    config: ClientConfig,
+) -> Result<Client, ConnectError> {
+    let endpoint = crate::endpoint::client(socket, Some(seed))?;
+    Client::over(Dialer::over(ticket, config, vec![endpoint])).await
+}
+
 impl Client {
     /// Connects to the host of `ticket` and proves the ticket; call it in a lane's runtime.
     ///
@@ -192,7 +204,14 @@ impl Client {
     /// # Errors
     /// Any [`CallError`]; [`CallError::Host`] carries the host's own answer.
     pub async fn call(&self, request: Request, class: Class, deadline: Instant) -> Result<Reply, CallError> {
-        self.retry(deadline, async |session: &Session| session.call(&request, class, deadline).await).await
+        let mut states = self.owner.shared.state.subscribe();
+        loop {
+            let session = connected(&mut states, deadline).await?;
+            let outcome = session.call(&request, class, deadline).await;
+            if let Some(reply) = settle(outcome, &session, &mut states, deadline).await? {
+                return Ok(reply);
+            }
+        }
     }
 
     /// Reads an extent into a slot; the bytes are all there and of the version asked for, or it is an error.
@@ -215,9 +234,14 @@ impl Client {
             slot.capacity()
         );
         let deadline = read.deadline;
-        let into = &mut slot.bytes_mut()[..len];
-        self.retry(deadline, async |session: &Session| session.read(&read, &mut *into).await).await?;
-        Ok(slot.fill(len))
+        let mut states = self.owner.shared.state.subscribe();
+        loop {
+            let session = connected(&mut states, deadline).await?;
+            let outcome = session.read(&read, &mut slot.bytes_mut()[..len]).await;
+            if settle(outcome, &session, &mut states, deadline).await?.is_some() {
+                return Ok(slot.fill(len));
+            }
+        }
     }
 
     /// The newest session's welcome. A share keeps the number it first had here, whatever a host that restarted calls it.
@@ -258,32 +282,30 @@ impl Client {
         // A host that is gone confirms nothing; its idle timeout does the rest.
         let _ = time::timeout(CLOSE_PATIENCE, shared.dialer.idle()).await;
     }
+}
 
-    /// Runs `attempt` on the live session, and again on the next when it was lost.
-    async fn retry<T>(
-        &self,
-        deadline: Instant,
-        mut attempt: impl AsyncFnMut(&Session) -> Result<T, ExchangeError>,
-    ) -> Result<T, CallError> {
-        let mut states = self.owner.shared.state.subscribe();
-        // Each turn waits for a session that was not tried before, or pauses; the deadline ends it.
-        loop {
-            let session = connected(&mut states, deadline).await?;
-            match attempt(&session).await {
-                Ok(value) => return Ok(value),
-                Err(ExchangeError::Failed(CallError::Host { code: ErrorCode::Stopping, .. })) => {
-                    let pause = (Instant::now() + STOPPING_PAUSE).min(deadline);
-                    time::sleep_until(pause).await;
-                    if pause == deadline {
-                        return Err(CallError::host(ErrorCode::Stopping));
-                    }
-                }
-                Err(ExchangeError::Failed(error)) => return Err(error),
-                Err(ExchangeError::Lost(reason)) => {
-                    session.abandon();
-                    next_session(&mut states, &session, deadline, reason).await?;
-                }
-            }
+/// What an attempt on one session means for the call: its value, or `None` when the next session (or the same one, after
+/// a pause) is to be asked again.
+///
+/// A call loops over this; each turn waits for a session that was not tried before, or pauses, and the deadline ends it.
+async fn settle<T>(
+    outcome: Result<T, ExchangeError>,
+    session: &Arc<Session>,
+    states: &mut watch::Receiver<State>,
+    deadline: Instant,
+) -> Result<Option<T>, CallError> {
+    match outcome {
+        Ok(value) => Ok(Some(value)),
+        Err(ExchangeError::Failed(CallError::Host { code: ErrorCode::Stopping, .. })) => {
+            let pause = (Instant::now() + STOPPING_PAUSE).min(deadline);
+            time::sleep_until(pause).await;
+            if pause == deadline { Err(CallError::host(ErrorCode::Stopping)) } else { Ok(None) }
+        }
+        Err(ExchangeError::Failed(error)) => Err(error),
+        Err(ExchangeError::Lost(reason)) => {
+            session.abandon();
+            next_session(states, session, deadline, reason).await?;
+            Ok(None)
         }
     }
 }

@@ -170,3 +170,6 @@ impl Drop for Landing {
         self.take();
     }
 }
+
+#[cfg(test)]
+mod tests;

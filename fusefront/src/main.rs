@@ -1,3 +1,8 @@
-//! Placeholder.
+//! The `wormhole` program: see `wormhole --help`.
 #![forbid(unsafe_code)]
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    wormhole_fusefront::cli::main()
+}

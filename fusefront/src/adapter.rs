@@ -1,0 +1,484 @@
+//! FUSE on one side, the vfs on the other: decode, call, reply; nothing else.
+//!
+//! What memory can answer is answered on fuser's thread: a hop to another one costs a small read twice its time. All
+//! else runs on the lane and replies from there, within the deadline: the kernel cannot take a request back, so that
+//! one without an answer would be a program that cannot be killed.
+
+mod convert;
+mod reply;
+
+use std::{
+    ffi::OsStr,
+    future::Future,
+    io,
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use fuser::{
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
+    KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
+    WriteFlags,
+};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout_at},
+};
+use wire::Extent;
+
+use crate::{
+    errno,
+    error::VfsError,
+    vfs::{
+        Vfs,
+        attr::{ATTR_TTL, ENTRY_TTL},
+        handle::HandleId,
+        inode::NodeId,
+    },
+};
+use convert::file_attr;
+use reply::Failing;
+
+/// The kernel's largest read and write: one extent of the slab.
+const REQUEST_BYTES_MAX: u32 = 1 << 20;
+/// Requests of the kernel's own accord (read-ahead, direct I/O) under way at once; enough for several windows.
+const BACKGROUND_MAX: u16 = 64;
+/// From here on the kernel holds back.
+const CONGESTION_AT: u16 = 48;
+
+/// What is asked of the kernel; each is left out where the kernel is too old for it.
+const CAPABILITIES: [InitFlags; 7] = [
+    InitFlags::FUSE_ASYNC_READ,
+    InitFlags::FUSE_PARALLEL_DIROPS,
+    InitFlags::FUSE_DO_READDIRPLUS,
+    InitFlags::FUSE_READDIRPLUS_AUTO,
+    InitFlags::FUSE_CACHE_SYMLINKS,
+    InitFlags::FUSE_AUTO_INVAL_DATA,
+    InitFlags::FUSE_ASYNC_DIO,
+];
+
+/// The file system as fuser calls it.
+pub struct Adapter {
+    vfs: Vfs,
+    lane: Handle,
+    deadline: Duration,
+}
+
+impl Adapter {
+    /// Serves `vfs`; what waits for the host runs on `lane` and fails after `deadline`.
+    pub fn new(vfs: Vfs, lane: Handle, deadline: Duration) -> Adapter {
+        Adapter { vfs, lane, deadline }
+    }
+
+    /// Runs `work` on the lane and hands its outcome to `answer`, at the deadline at the latest.
+    ///
+    /// The kernel bounds how many run at once: one for each program that waits, and [`BACKGROUND_MAX`].
+    fn later<T, F>(
+        &self,
+        work: impl FnOnce(Vfs, Instant) -> F,
+        answer: impl FnOnce(&Vfs, Result<T, VfsError>) + Send + 'static,
+    ) where
+        F: Future<Output = Result<T, VfsError>> + Send + 'static,
+        T: Send + 'static,
+    {
+        let deadline = Instant::now() + self.deadline;
+        let vfs = self.vfs.clone();
+        let work = work(vfs.clone(), deadline);
+        self.lane.spawn(async move {
+            let _held = vfs.stats().in_flight.hold();
+            let outcome = timeout_at(deadline, work).await.unwrap_or(Err(VfsError::Deadline));
+            answer(&vfs, outcome);
+        });
+    }
+}
+
+/// Fails an operation: counts it, and tells the program.
+fn fail(vfs: &Vfs, reply: impl Failing, error: &VfsError) {
+    let errno = errno::of(error);
+    if errno == Errno::EIO {
+        vfs.stats().errors.add(1);
+        tracing::debug!(%error, "an operation failed");
+    } else if errno == Errno::ESTALE {
+        vfs.stats().stale.add(1);
+    }
+    reply.fail(errno);
+}
+
+fn node(inode: INodeNo) -> NodeId {
+    NodeId(inode.0)
+}
+
+fn handle(handle: FileHandle) -> HandleId {
+    HandleId(handle.0)
+}
+
+/// The share is read-only; the kernel says so itself for most of what would change it.
+fn refuse(reply: impl Failing) {
+    reply.fail(errno::of(&VfsError::ReadOnly));
+}
+
+impl Filesystem for Adapter {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        for capability in CAPABILITIES {
+            if config.add_capabilities(capability).is_err() {
+                tracing::info!(?capability, "this kernel does not have it");
+            }
+        }
+        // Each refusal names the nearest value that is allowed.
+        if let Err(nearest) = config.set_max_write(REQUEST_BYTES_MAX) {
+            let _ = config.set_max_write(nearest);
+        }
+        if let Err(nearest) = config.set_max_readahead(REQUEST_BYTES_MAX) {
+            // The kernel offers 128 KiB; the rest is raised through the bdi after mounting.
+            let _ = config.set_max_readahead(nearest);
+        }
+        let _ = config.set_max_background(BACKGROUND_MAX);
+        let _ = config.set_congestion_threshold(CONGESTION_AT);
+        Ok(())
+    }
+
+    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let name = name.as_bytes().to_vec();
+        self.later(
+            move |vfs, deadline| async move { vfs.lookup(node(parent), &name, deadline).await },
+            |vfs, outcome| match outcome {
+                Ok(found) => {
+                    reply.entry_with_ttls(
+                        &ATTR_TTL,
+                        &ENTRY_TTL,
+                        &file_attr(found.inode, &found.attr),
+                        Generation(found.generation),
+                    );
+                }
+                Err(error) => fail(vfs, reply, &error),
+            },
+        );
+    }
+
+    fn forget(&self, _req: &Request, inode: INodeNo, lookups: u64) {
+        self.vfs.forget(node(inode), lookups);
+    }
+
+    fn getattr(&self, _req: &Request, inode: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
+        if let Some(found) = self.vfs.attr_cached(node(inode)) {
+            return reply.attr(&ATTR_TTL, &file_attr(found.inode, &found.attr));
+        }
+        self.later(
+            move |vfs, deadline| async move { vfs.attr(node(inode), deadline).await },
+            |vfs, outcome| match outcome {
+                Ok(found) => reply.attr(&ATTR_TTL, &file_attr(found.inode, &found.attr)),
+                Err(error) => fail(vfs, reply, &error),
+            },
+        );
+    }
+
+    fn readlink(&self, _req: &Request, inode: INodeNo, reply: ReplyData) {
+        self.later(
+            move |vfs, deadline| async move { vfs.readlink(node(inode), deadline).await },
+            |vfs, outcome| match outcome {
+                Ok(text) => reply.data(&text),
+                Err(error) => fail(vfs, reply, &error),
+            },
+        );
+    }
+
+    fn open(&self, _req: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if flags.acc_mode() != OpenAccMode::O_RDONLY {
+            return refuse(reply);
+        }
+        self.later(
+            move |vfs, deadline| async move { vfs.open(node(inode), deadline).await },
+            move |vfs, outcome| match outcome {
+                Ok(opened) => {
+                    let mut fopen = FopenFlags::empty();
+                    fopen.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_pages);
+                    fopen.set(FopenFlags::FOPEN_DIRECT_IO, convert::is_direct(flags));
+                    reply.opened(FileHandle(opened.handle.0), fopen);
+                }
+                Err(error) => fail(vfs, reply, &error),
+            },
+        );
+    }
+
+    fn read(
+        &self,
+        _req: &Request,
+        _inode: INodeNo,
+        file: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let extent = Extent::new(offset, size.into());
+        match self.vfs.read_cached(handle(file), extent) {
+            Ok(Some(bytes)) => reply.data(&bytes),
+            Err(error) => fail(&self.vfs, reply, &error),
+            Ok(None) => self.later(
+                move |vfs, deadline| async move { vfs.read(handle(file), extent, deadline).await },
+                |vfs, outcome| match outcome {
+                    Ok(bytes) => reply.data(&bytes),
+                    Err(error) => fail(vfs, reply, &error),
+                },
+            ),
+        }
+    }
+
+    fn release(
+        &self,
+        _req: &Request,
+        _inode: INodeNo,
+        file: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.vfs.release(handle(file));
+        reply.ok();
+    }
+
+    // Nothing can be dirty, so nothing is to be flushed.
+    fn flush(&self, _req: &Request, _inode: INodeNo, _file: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    fn fsync(&self, _req: &Request, _inode: INodeNo, _file: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    fn fsyncdir(&self, _req: &Request, _inode: INodeNo, _dir: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    fn opendir(&self, _req: &Request, inode: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        self.later(
+            move |vfs, deadline| async move { vfs.opendir(node(inode), deadline).await },
+            |vfs, outcome| match outcome {
+                Ok(handle) => reply.opened(FileHandle(handle.0), FopenFlags::empty()),
+                Err(error) => fail(vfs, reply, &error),
+            },
+        );
+    }
+
+    fn readdir(&self, _req: &Request, _inode: INodeNo, dir: FileHandle, offset: u64, reply: ReplyDirectory) {
+        match self.vfs.listing_cached(handle(dir), offset) {
+            Ok(Some(cursor)) => reply::fill_plain(&self.vfs, handle(dir), offset, &cursor, reply),
+            Err(error) => fail(&self.vfs, reply, &error),
+            Ok(None) => self.later(
+                move |vfs, deadline| async move { vfs.listing(handle(dir), offset, deadline).await },
+                move |vfs, outcome| match outcome {
+                    Ok(cursor) => reply::fill_plain(vfs, handle(dir), offset, &cursor, reply),
+                    Err(error) => fail(vfs, reply, &error),
+                },
+            ),
+        }
+    }
+
+    fn readdirplus(&self, _req: &Request, _inode: INodeNo, dir: FileHandle, offset: u64, reply: ReplyDirectoryPlus) {
+        match self.vfs.listing_cached(handle(dir), offset) {
+            Ok(Some(cursor)) => reply::fill_plus(&self.vfs, handle(dir), offset, &cursor, reply),
+            Err(error) => fail(&self.vfs, reply, &error),
+            Ok(None) => self.later(
+                move |vfs, deadline| async move { vfs.listing(handle(dir), offset, deadline).await },
+                move |vfs, outcome| match outcome {
+                    Ok(cursor) => reply::fill_plus(vfs, handle(dir), offset, &cursor, reply),
+                    Err(error) => fail(vfs, reply, &error),
+                },
+            ),
+        }
+    }
+
+    fn releasedir(&self, _req: &Request, _inode: INodeNo, dir: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+        self.vfs.releasedir(handle(dir));
+        reply.ok();
+    }
+
+    fn statfs(&self, _req: &Request, _inode: INodeNo, reply: ReplyStatfs) {
+        let fs = self.vfs.statfs();
+        reply.statfs(
+            fs.blocks,
+            fs.blocks_free,
+            fs.blocks_available,
+            fs.files,
+            fs.files_free,
+            fs.block_bytes,
+            fs.name_bytes_max,
+            fs.block_bytes,
+        );
+    }
+
+    fn getxattr(&self, _req: &Request, inode: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let name = name.as_bytes().to_vec();
+        self.later(
+            move |vfs, deadline| async move { vfs.xattr(node(inode), &name, deadline).await },
+            move |vfs, outcome| reply::xattr(vfs, outcome, size, reply),
+        );
+    }
+
+    fn listxattr(&self, _req: &Request, inode: INodeNo, size: u32, reply: ReplyXattr) {
+        self.later(
+            move |vfs, deadline| async move { vfs.xattr_names(node(inode), deadline).await },
+            move |vfs, outcome| reply::xattr(vfs, outcome, size, reply),
+        );
+    }
+
+    fn setattr(
+        &self,
+        _req: &Request,
+        _inode: INodeNo,
+        _mode: Option<u32>,
+        _uid: Option<u32>,
+        _gid: Option<u32>,
+        _size: Option<u64>,
+        _atime: Option<TimeOrNow>,
+        _mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _file: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        refuse(reply);
+    }
+
+    fn mknod(
+        &self,
+        _req: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        _rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        refuse(reply);
+    }
+
+    fn mkdir(
+        &self,
+        _req: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        reply: ReplyEntry,
+    ) {
+        refuse(reply);
+    }
+
+    fn unlink(&self, _req: &Request, _parent: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
+        refuse(reply);
+    }
+
+    fn rmdir(&self, _req: &Request, _parent: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
+        refuse(reply);
+    }
+
+    fn symlink(&self, _req: &Request, _parent: INodeNo, _name: &OsStr, _target: &Path, reply: ReplyEntry) {
+        refuse(reply);
+    }
+
+    fn rename(
+        &self,
+        _req: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _newparent: INodeNo,
+        _newname: &OsStr,
+        _flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        refuse(reply);
+    }
+
+    fn link(
+        &self,
+        _req: &Request,
+        _inode: INodeNo,
+        _newparent: INodeNo,
+        _newname: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        refuse(reply);
+    }
+
+    fn write(
+        &self,
+        _req: &Request,
+        _inode: INodeNo,
+        _file: FileHandle,
+        _offset: u64,
+        _data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        refuse(reply);
+    }
+
+    fn create(
+        &self,
+        _req: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        _flags: i32,
+        reply: ReplyCreate,
+    ) {
+        refuse(reply);
+    }
+
+    fn fallocate(
+        &self,
+        _req: &Request,
+        _inode: INodeNo,
+        _file: FileHandle,
+        _offset: u64,
+        _length: u64,
+        _mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        refuse(reply);
+    }
+
+    fn setxattr(
+        &self,
+        _req: &Request,
+        _inode: INodeNo,
+        _name: &OsStr,
+        _value: &[u8],
+        _flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        refuse(reply);
+    }
+
+    fn removexattr(&self, _req: &Request, _inode: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
+        refuse(reply);
+    }
+
+    fn copy_file_range(
+        &self,
+        _req: &Request,
+        _inode_in: INodeNo,
+        _file_in: FileHandle,
+        _offset_in: u64,
+        _inode_out: INodeNo,
+        _file_out: FileHandle,
+        _offset_out: u64,
+        _len: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        refuse(reply);
+    }
+}

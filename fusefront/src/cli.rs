@@ -1,0 +1,7 @@
+//! The command line of `wormhole`: what was typed becomes a [`MountConfig`], and errors become one line for people.
+
+mod args;
+mod options;
+mod run;
+
+pub use run::main;

@@ -1,0 +1,205 @@
+//! Running a command: exit code 0 when it is done, 1 when it failed, 2 for wrong usage.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    io::{self, Read, Write},
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context, anyhow};
+use clap::{CommandFactory, Parser, error::ErrorKind};
+use tokio::{
+    runtime::Builder,
+    signal::unix::{Signal, SignalKind, signal},
+    time::timeout,
+};
+use wire::{Name, Ticket, limits};
+
+use super::{
+    args::{Cli, Command, LogLevel, MountArgs, StatusArgs, UnmountArgs},
+    options,
+};
+use crate::{
+    config::{Access, MountConfig},
+    control,
+    error::MountError,
+    mount::{self, Mounted},
+    mountinfo,
+    status::Report,
+    unmount::{self, Detach},
+};
+
+/// Bytes of a ticket file that are read: the longest ticket and some white space.
+const TICKET_FILE_BYTES_MAX: u64 = 4 * limits::TICKET_BYTES_MAX as u64;
+
+/// Reads the command line, does it, and says how it went.
+pub fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Mount(args) => mount(args),
+        Command::Unmount(args) => unmount(&args),
+        Command::Status(args) => status(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One line on standard error.
+fn say(line: &str) {
+    // With nobody left to read it, there is nobody to tell.
+    let _ = writeln!(io::stderr(), "wormhole: {}", line.replace('\n', " "));
+}
+
+/// Wrong usage: clap prints it, and the exit code is 2.
+fn usage(message: impl std::fmt::Display) -> ! {
+    Cli::command().error(ErrorKind::InvalidValue, message).exit()
+}
+
+fn mount(args: MountArgs) -> anyhow::Result<()> {
+    let options = options::parse(&args.options).unwrap_or_else(|message| usage(message));
+    let share = args.share.as_deref().map(|name| {
+        Name::new(name.as_bytes()).unwrap_or_else(|_| usage("--share: this cannot be the name of a share"))
+    });
+    log_to_stderr(args.log);
+    let ticket = read_ticket(&args.ticket)?;
+    let mut config = MountConfig::new(ticket, args.mountpoint);
+    config.share = share;
+    config.memory_bytes = args.memory;
+    config.deadline = args.deadline;
+    config.flags = options.flags;
+    config.access = if args.allow_other { Access::Everyone } else { options.access };
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(MountError::Thread)?;
+    runtime.block_on(serve(config))
+}
+
+/// SIGTERM and SIGINT, taken from the start: a default action would leave a dead mount behind.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn new() -> io::Result<Stop> {
+        Ok(Stop { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Mounts, waits for the end, and cleans up.
+async fn serve(config: MountConfig) -> anyhow::Result<()> {
+    let mut stop = Stop::new().context("signals cannot be handled")?;
+    let deadline = config.deadline;
+    let prepared = tokio::select! {
+        prepared = mount::connect(config) => prepared?,
+        () = stop.recv() => return Err(anyhow!("stopped before the share was mounted")),
+    };
+    let share = prepared.share().to_string();
+    let mounted = prepared.attach()?;
+    say(&format!("mounted {share} on {}", mounted.mountpoint().display()));
+    tokio::select! {
+        () = mounted.ended() => {}
+        () = stop.recv() => end(&mounted, &mut stop, deadline).await,
+    }
+    mounted.finish().await;
+    Ok(())
+}
+
+/// Unmounts on a signal. A busy mount leaves the tree and serves what is open for one more deadline; a second signal
+/// ends that at once.
+async fn end(mounted: &Mounted, stop: &mut Stop, deadline: Duration) {
+    match mounted.detach(Detach::IfIdle) {
+        Ok(()) => {}
+        Err(MountError::Busy { path }) => {
+            say(&format!("{} is busy: detached; open files are served for {} s more", path.display(), deadline.as_secs()));
+            if let Err(error) = mounted.detach(Detach::Lazily) {
+                tracing::warn!(%error, "the mount could not be detached");
+            }
+        }
+        // Somebody unmounted it in the same moment, or it ends with the process.
+        Err(error) => tracing::warn!(%error, "the mount could not be taken off the tree"),
+    }
+    tokio::select! {
+        _ = timeout(deadline, mounted.ended()) => {}
+        () = stop.recv() => {}
+    }
+}
+
+fn unmount(args: &UnmountArgs) -> anyhow::Result<()> {
+    unmount::unmount(&args.mountpoint, if args.lazy { Detach::Lazily } else { Detach::IfIdle })?;
+    Ok(())
+}
+
+fn status(args: &StatusArgs) -> anyhow::Result<()> {
+    let mut reports = control::ask_all(&control::dirs()).context("the status sockets cannot be read")?;
+    if let Some(wanted) = &args.mountpoint {
+        reports = only(reports, wanted)?;
+    }
+    let text = if args.json {
+        serde_json::to_string_pretty(&reports)? + "\n"
+    } else if reports.is_empty() {
+        "no wormhole mounts of this user\n".to_owned()
+    } else {
+        reports.iter().map(Report::to_string).collect::<Vec<_>>().join("\n")
+    };
+    match io::stdout().write_all(text.as_bytes()) {
+        // `wormhole status | head` is no failure.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("standard output"),
+        _ => Ok(()),
+    }
+}
+
+/// The report of the mount at `wanted`, which is not touched.
+fn only(reports: Vec<Report>, wanted: &Path) -> anyhow::Result<Vec<Report>> {
+    let near = mountinfo::resolve_parent(wanted).unwrap_or_else(|_| wanted.to_owned());
+    let found: Vec<Report> = reports.into_iter().filter(|report| Path::new(&report.mountpoint) == near).collect();
+    if found.is_empty() {
+        return Err(anyhow!(
+            "no mount of this user answers for {} (`wormhole status` lists them)",
+            wanted.display()
+        ));
+    }
+    Ok(found)
+}
+
+fn read_ticket(argument: &OsStr) -> anyhow::Result<Ticket> {
+    let bytes = argument.as_bytes();
+    let text = if bytes == b"-" {
+        let mut text = String::new();
+        io::stdin()
+            .take(TICKET_FILE_BYTES_MAX)
+            .read_to_string(&mut text)
+            .context("the ticket cannot be read from standard input")?;
+        text
+    } else if let Some(path) = bytes.strip_prefix(b"@") {
+        let path = PathBuf::from(OsStr::from_bytes(path));
+        read_bounded(&path).with_context(|| format!("the ticket file {} cannot be read", path.display()))?
+    } else {
+        String::from_utf8_lossy(bytes).into_owned()
+    };
+    Ok(Ticket::parse(&text)?)
+}
+
+fn read_bounded(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    fs::File::open(path)?.take(TICKET_FILE_BYTES_MAX).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn log_to_stderr(level: LogLevel) {
+    let filter = tracing_subscriber::EnvFilter::new(level.directive());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).init();
+}

@@ -1,0 +1,67 @@
+//! What a mount is asked to do, valid by construction.
+
+use std::{path::PathBuf, time::Duration};
+
+use wire::{Name, Ticket};
+
+/// Bytes of slab without `--memory`.
+pub const MEMORY_BYTES_DEFAULT: u64 = 128 << 20;
+/// The smallest slab: room for one window of read-ahead and a few readers.
+pub const MEMORY_BYTES_MIN: u64 = 16 << 20;
+/// How long an operation may take without `--deadline`.
+pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
+
+/// Whose requests the mount answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Access {
+    /// The mounting user's alone.
+    #[default]
+    Owner,
+    /// Every user's, checked against the modes of the files.
+    Everyone,
+}
+
+/// What programs on the mount may do, as mount(8) names it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MountFlags {
+    /// Setuid and setgid programs gain what they say; off unless asked for, since the host sets these bits.
+    pub suid: bool,
+    /// Device nodes work; off unless asked for.
+    pub dev: bool,
+    /// Programs do not start from the mount.
+    pub noexec: bool,
+}
+
+/// One mount to be.
+#[derive(Clone, Debug)]
+pub struct MountConfig {
+    /// What reaches the host.
+    pub ticket: Ticket,
+    /// The share, where the ticket opens several.
+    pub share: Option<Name>,
+    /// Where.
+    pub mountpoint: PathBuf,
+    /// Bytes of slab: caches, read-ahead and data in flight together.
+    pub memory_bytes: u64,
+    /// No operation outlives this.
+    pub deadline: Duration,
+    /// For whom.
+    pub access: Access,
+    /// What may be done there.
+    pub flags: MountFlags,
+}
+
+impl MountConfig {
+    /// A mount with the defaults of `wormhole mount`.
+    pub fn new(ticket: Ticket, mountpoint: PathBuf) -> MountConfig {
+        MountConfig {
+            ticket,
+            share: None,
+            mountpoint,
+            memory_bytes: MEMORY_BYTES_DEFAULT,
+            deadline: DEADLINE_DEFAULT,
+            access: Access::default(),
+            flags: MountFlags::default(),
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! A mount from first to last: connect, attach to the tree, wait, detach, drain.
+
+use std::{
+    io,
+    path::Path,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use engine::cache::L1;
+use fuser::{BackgroundSession, Config, INodeNo, MountOption, Notifier, Session, SessionACL};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+use transport::{Client, ClientConfig, Lane};
+use uring::{Pool, PoolConfig};
+use wire::{Name, limits, message::ShareInfo};
+
+use crate::{
+    adapter::Adapter,
+    bdi,
+    config::{Access, MountConfig},
+    control,
+    error::MountError,
+    mountinfo::{self, MountInfo},
+    mountpoint,
+    read::{ReadConfig, ReadPath},
+    readahead::Limits,
+    stats::Stats,
+    unmount::{self, Detach},
+    vfs::{KernelCache, Vfs, VfsParts, inode::NodeId},
+};
+
+mod idle;
+mod report;
+
+use report::Reporter;
+
+/// fuser's threads: one decodes while the other writes a reply; more showed no gain on two cores.
+const FUSE_THREADS: usize = 2;
+/// How long the session may take to say goodbye to the host.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a mount that is dropped waits for its session to end.
+const DROP_PATIENCE: Duration = Duration::from_secs(5);
+/// The source shown in the mount table.
+const SOURCE: &str = "wormhole";
+/// Read-ahead windows: two full requests of the kernel at first, and as much as fills a path of 1 Gbit/s and 250 ms.
+const WINDOW_BYTES_MIN: u64 = 2 << 20;
+const WINDOW_BYTES_MAX: u64 = 32 << 20;
+/// Bytes of one slab extent: budgets are whole ones.
+const EXTENT_BYTES: u64 = 1 << 20;
+
+/// A session with the host and all that serves it, not attached to the tree yet. Dropping it undoes everything.
+pub struct Prepared {
+    config: MountConfig,
+    lane: Lane,
+    client: Client,
+    pool: Pool,
+    l1: L1,
+    vfs: Vfs,
+    share: ShareInfo,
+}
+
+/// A mounted share. Dropping it detaches the mount, and waits a little for its session to end.
+pub struct Mounted {
+    info: MountInfo,
+    client: Client,
+    lane: Option<Lane>,
+    ended: watch::Receiver<bool>,
+    /// Closes when the session's thread ends.
+    gone: mpsc::Receiver<()>,
+    control: Option<control::Server>,
+}
+
+/// Checks the mountpoint, then connects to the host. A dropped future leaves nothing behind.
+///
+/// # Errors
+/// A [`MountError`] that says what to do.
+pub async fn connect(mut config: MountConfig) -> Result<Prepared, MountError> {
+    config.mountpoint = mountpoint::check(&config.mountpoint)?;
+    mountpoint::check_device()?;
+    let pool = pool(config.memory_bytes)?;
+    let lane = Lane::start("wormhole-quic").map_err(MountError::Thread)?;
+    let label = mountpoint::label(&config.mountpoint, limits::NAME_BYTES_MAX);
+    let client_config = ClientConfig { label, ..ClientConfig::default() };
+    let ticket = config.ticket.clone();
+    let connecting = lane.handle().spawn(Client::connect(ticket, client_config));
+    let client = connecting.await.map_err(|error| MountError::Thread(error.into()))??;
+    let share = choose(client.welcome().shares.iter(), config.share.as_ref())?.clone();
+    let stats = Arc::new(Stats::default());
+    let l1 = L1::new(pool.clone());
+    let read_config = ReadConfig {
+        host_key: config.ticket.host_key,
+        ahead_deadline: config.deadline,
+        limits: windows(config.memory_bytes),
+    };
+    let reads = ReadPath::new(client.clone(), l1.clone(), lane.handle(), read_config, stats.clone());
+    let parts = VfsParts { client: client.clone(), lane: lane.handle(), share: share.clone(), reads, stats };
+    lane.handle().spawn(idle::watch(l1.clone(), parts.stats.clone()));
+    let vfs = Vfs::new(parts);
+    let asking = vfs.clone();
+    let statfs = async move { asking.refresh_statfs(Instant::now() + CLOSE_PATIENCE).await };
+    // Shown as zeroes until the next try.
+    if !matches!(lane.handle().spawn(statfs).await, Ok(Ok(()))) {
+        tracing::warn!("the host did not tell the state of its file system");
+    }
+    Ok(Prepared { config, lane, client, pool, l1, vfs, share })
+}
+
+fn pool(memory_bytes: u64) -> Result<Pool, MountError> {
+    let whole = memory_bytes - memory_bytes % EXTENT_BYTES;
+    let capacity_bytes = usize::try_from(whole).unwrap_or(usize::MAX);
+    Pool::new(PoolConfig::with_capacity(capacity_bytes)).map_err(MountError::Memory)
+}
+
+/// How far one reader may be served ahead: never more than a quarter of the memory, so that several can be.
+fn windows(memory_bytes: u64) -> Limits {
+    let max = (memory_bytes / 4).clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX);
+    Limits { window_bytes_min: WINDOW_BYTES_MIN, window_bytes_max: max - max % EXTENT_BYTES }
+}
+
+/// The share to mount, of those that the ticket opens.
+fn choose<'a>(
+    shares: impl Iterator<Item = &'a ShareInfo> + Clone,
+    wanted: Option<&Name>,
+) -> Result<&'a ShareInfo, MountError> {
+    let names = || shares.clone().map(|share| share.name.to_string()).collect::<Vec<_>>().join(", ");
+    let mut left = shares.clone().filter(|share| wanted.is_none_or(|name| *name == share.name));
+    match (left.next(), left.next(), wanted) {
+        (Some(share), None, _) => Ok(share),
+        (Some(_), Some(_), _) => Err(MountError::SeveralShares { count: shares.clone().count(), names: names() }),
+        (None, _, Some(name)) => Err(MountError::UnknownShare { name: name.to_string(), names: names() }),
+        (None, _, None) => Err(MountError::NoShare),
+    }
+}
+
+impl Prepared {
+    /// Attaches the share to the tree. Blocks for as long as mount(2) takes.
+    ///
+    /// # Errors
+    /// [`MountError::Attach`], [`MountError::NoFusermount`], [`MountError::Thread`].
+    pub fn attach(self) -> Result<Mounted, MountError> {
+        let Prepared { config, lane, client, pool, l1, vfs, share } = self;
+        let path = &config.mountpoint;
+        let failed = |source: io::Error| MountError::Attach { path: path.clone(), source };
+        let adapter = Adapter::new(vfs.clone(), lane.handle(), config.deadline);
+        let session = Session::new(adapter, path, &fuse_config(&config)).map_err(|error| match error.kind() {
+            // The mountpoint was there a moment ago, so what is missing is the helper.
+            io::ErrorKind::NotFound => MountError::NoFusermount,
+            _ => failed(error),
+        })?;
+        // From here on a failure drops the session, and with it the mount.
+        let info = mountinfo::at(path)
+            .map_err(failed)?
+            .filter(MountInfo::is_ours)
+            .ok_or_else(|| failed(io::Error::other("the new mount is not in the mount table")))?;
+        vfs.attach_kernel(Box::new(Kernel(session.notifier())));
+        let session = session.spawn().map_err(failed)?;
+        let (tell, ended) = watch::channel(false);
+        let (alive, gone) = mpsc::channel();
+        thread::Builder::new()
+            .name("wormhole-session".to_owned())
+            .spawn(move || serve(session, &tell, alive))
+            .map_err(MountError::Thread)?;
+        let mut mounted =
+            Mounted { info, client: client.clone(), lane: Some(lane), ended, gone, control: None };
+        let read_ahead_error = bdi::raise_read_ahead(&mounted.info.device).err().map(|error| error.to_string());
+        if let Some(error) = &read_ahead_error {
+            tracing::warn!(%error, "the kernel's read-ahead stays small; sequential reads are slower for it");
+        }
+        let reporter = Reporter::new(mounted.info.clone(), share, read_ahead_error);
+        let report = move || reporter.report(&client, &vfs, &pool, &l1);
+        let name = format!("{}-{}", std::process::id(), mounted.info.id);
+        match control::Server::start(&control::dir(), &name, report) {
+            Ok(server) => mounted.control = Some(server),
+            // A mount without a status is still a mount.
+            Err(error) => tracing::warn!(%error, "`wormhole status` will not show this mount"),
+        }
+        Ok(mounted)
+    }
+
+    /// The share that will be mounted.
+    pub fn share(&self) -> &Name {
+        &self.share.name
+    }
+}
+
+fn fuse_config(config: &MountConfig) -> Config {
+    let flags = config.flags;
+    let mut fuse = Config::default();
+    fuse.mount_options = vec![
+        MountOption::FSName(SOURCE.to_owned()),
+        // fuser passes its own `Subtype` to fusermount alone; this way root's mounts are called fuse.wormhole too.
+        MountOption::CUSTOM("subtype=wormhole".to_owned()),
+        MountOption::RO,
+        MountOption::DefaultPermissions,
+        MountOption::NoAtime,
+        if flags.suid { MountOption::Suid } else { MountOption::NoSuid },
+        if flags.dev { MountOption::Dev } else { MountOption::NoDev },
+        if flags.noexec { MountOption::NoExec } else { MountOption::Exec },
+    ];
+    fuse.acl = match config.access {
+        Access::Owner => SessionACL::Owner,
+        Access::Everyone => SessionACL::All,
+    };
+    fuse.n_threads = Some(FUSE_THREADS);
+    fuse
+}
+
+/// Waits for the kernel to end the session: the mount is gone from every tree and nothing of it is open.
+fn serve(session: BackgroundSession, tell: &watch::Sender<bool>, alive: mpsc::Sender<()>) {
+    match session.join() {
+        Ok(()) => tracing::debug!("the kernel ended the session"),
+        Err(error) => tracing::warn!(%error, "the FUSE session failed"),
+    }
+    tell.send_replace(true);
+    drop(alive);
+}
+
+impl Mounted {
+    /// Where it is.
+    pub fn mountpoint(&self) -> &Path {
+        &self.info.mountpoint
+    }
+
+    /// Waits until nothing of the mount is left: unmounted by whomever, and closed by all. Has no deadline: that is
+    /// what a mount is for.
+    pub async fn ended(&self) {
+        let mut ended = self.ended.clone();
+        // An error means that the session's thread is gone, and the session with it.
+        let _ = ended.wait_for(|&ended| ended).await;
+    }
+
+    /// Takes it off the tree.
+    ///
+    /// # Errors
+    /// [`MountError::Busy`] when a program uses it and `how` does not allow for that, or why it cannot be done.
+    pub fn detach(&self, how: Detach) -> Result<(), MountError> {
+        unmount::detach(&self.info, how)
+    }
+
+    /// Says goodbye to the host, and stops every thread. What still waits for an answer gets an I/O error.
+    pub async fn finish(mut self) {
+        self.control = None;
+        if let Some(lane) = &self.lane {
+            let client = self.client.clone();
+            let closing = lane.handle().spawn(async move { timeout(CLOSE_PATIENCE, client.close()).await });
+            if !matches!(closing.await, Ok(Ok(()))) {
+                tracing::debug!("the host was not told of the end of the session; it will notice");
+            }
+        }
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        self.control = None;
+        // Also where the session ended by an abort: that leaves a dead mount behind.
+        let is_attached = mountinfo::all().is_ok_and(|all| all.iter().any(|mount| mount.id == self.info.id));
+        if is_attached {
+            if let Err(error) = unmount::detach(&self.info, Detach::Lazily) {
+                tracing::warn!(%error, "the mount stays behind");
+            }
+        }
+        // In use by somebody: then it ends with him, or with this process.
+        if self.gone.recv_timeout(DROP_PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+            tracing::warn!("programs still use the detached mount");
+        }
+        if let Some(lane) = self.lane.take() {
+            lane.stop();
+        }
+    }
+}
+
+/// The kernel's caches of this mount.
+struct Kernel(Notifier);
+
+impl KernelCache for Kernel {
+    fn drop_attr(&self, node: NodeId) {
+        // A negative offset leaves the pages alone, so the kernel waits for nothing. It may have forgotten the node
+        // just now; any other failure leaves the attributes to run out by themselves.
+        if let Err(error) = self.0.inval_inode(INodeNo(node.0), -1, 0) {
+            tracing::debug!(%error, "the kernel kept its attributes");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

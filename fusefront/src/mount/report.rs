@@ -1,0 +1,93 @@
+//! Gathers what `wormhole status` shows: counters read where they are, nothing asked of host or kernel.
+
+use std::process;
+
+use engine::cache::L1;
+use tokio::time::Instant;
+use transport::{Client, SessionStats};
+use uring::Pool;
+use wire::message::ShareInfo;
+
+use crate::{
+    bdi,
+    mountinfo::MountInfo,
+    stats::Stats,
+    status::{Kernel, Memory, Reads, Report, Session},
+    vfs::Vfs,
+};
+
+/// What stays the same over the life of a mount.
+pub struct Reporter {
+    info: MountInfo,
+    share: ShareInfo,
+    read_ahead_error: Option<String>,
+    mounted: Instant,
+}
+
+impl Reporter {
+    /// For a mount made now; `read_ahead_error` says why the kernel's read-ahead could not be raised.
+    pub fn new(info: MountInfo, share: ShareInfo, read_ahead_error: Option<String>) -> Reporter {
+        Reporter { info, share, read_ahead_error, mounted: Instant::now() }
+    }
+
+    /// The mount now.
+    pub fn report(&self, client: &Client, vfs: &Vfs, pool: &Pool, l1: &L1) -> Report {
+        let stats = vfs.stats();
+        let memory = pool.stats();
+        let held = vfs.held();
+        Report {
+            mountpoint: self.info.mountpoint.display().to_string(),
+            share: self.share.name.to_string(),
+            pid: process::id(),
+            uptime_s: self.mounted.elapsed().as_secs(),
+            session: session(client.stats()),
+            reads: reads(stats),
+            metadata_requests: stats.metadata_requests.get(),
+            in_flight: stats.in_flight.get(),
+            fetches_in_flight: stats.fetches_in_flight.get(),
+            errors: stats.errors.get(),
+            stale: stats.stale.get(),
+            memory: Memory {
+                capacity_bytes: memory.capacity_bytes as u64,
+                lent_bytes: memory.lent_bytes as u64,
+                l1_bytes: l1.stats().bytes,
+                resident_bytes: memory.resident_bytes as u64,
+            },
+            kernel: Kernel {
+                read_ahead_kb: bdi::read_ahead_kb(&self.info.device),
+                read_ahead_error: self.read_ahead_error.clone(),
+                nodes: held.nodes,
+                open_files: held.open_files,
+                open_dirs: held.open_dirs,
+            },
+        }
+    }
+}
+
+fn session(stats: SessionStats) -> Session {
+    Session {
+        connected: stats.connected,
+        peer: stats.peer.map(|peer| peer.to_string()),
+        since_s: stats.since.elapsed().as_secs(),
+        reconnects: stats.reconnects,
+        rtt_us: stats.rtt_us,
+        mtu_bytes: stats.mtu_bytes.into(),
+        cwnd_bytes: stats.cwnd_bytes,
+        lost_packets: stats.lost_packets,
+        black_holes: stats.black_holes,
+        sent_bytes: stats.sent_bytes,
+        received_bytes: stats.received_bytes,
+    }
+}
+
+fn reads(stats: &Stats) -> Reads {
+    Reads {
+        requests: stats.reads.get(),
+        replied_bytes: stats.read_bytes.get(),
+        l1_bytes: stats.l1_bytes.get(),
+        host_bytes: stats.host_bytes(),
+        readahead_bytes: stats.host_readahead_bytes.get(),
+        readahead_cancelled: stats.readahead_cancelled.get(),
+        copied_bytes: stats.copied_gather_bytes.get(),
+    }
+}

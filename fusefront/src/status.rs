@@ -1,0 +1,216 @@
+//! What `wormhole status` shows of a mount: the report, as JSON and as text.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// One mount at one moment. Counters begin at zero when it is mounted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Where it is mounted.
+    pub mountpoint: String,
+    /// The share's name.
+    pub share: String,
+    /// The process that serves it.
+    pub pid: u32,
+    /// Seconds since it was mounted.
+    pub uptime_s: u64,
+    /// The session with the host.
+    pub session: Session,
+    /// Reads of file contents.
+    pub reads: Reads,
+    /// Requests for names and attributes sent to the host.
+    pub metadata_requests: u64,
+    /// Requests of programs being answered now.
+    pub in_flight: u64,
+    /// Requests for file contents at the host now.
+    pub fetches_in_flight: u64,
+    /// Operations that failed with an I/O error.
+    pub errors: u64,
+    /// Operations refused because the file changed on the host.
+    pub stale: u64,
+    /// Memory for caches, read-ahead and data in flight.
+    pub memory: Memory,
+    /// What the kernel knows of the mount.
+    pub kernel: Kernel,
+}
+
+/// The session with the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Whether there is one now.
+    pub connected: bool,
+    /// The host's address.
+    pub peer: Option<String>,
+    /// Seconds since this session began, or the last one was lost.
+    pub since_s: u64,
+    /// Sessions after the first.
+    pub reconnects: u64,
+    /// Round-trip time in microseconds.
+    pub rtt_us: u64,
+    /// Bytes of a packet.
+    pub mtu_bytes: u64,
+    /// Congestion window in bytes.
+    pub cwnd_bytes: u64,
+    /// Packets lost.
+    pub lost_packets: u64,
+    /// Times the path swallowed large packets.
+    pub black_holes: u64,
+    /// Bytes sent, packets and all.
+    pub sent_bytes: u64,
+    /// Bytes received, packets and all.
+    pub received_bytes: u64,
+}
+
+/// Reads of file contents, by where the bytes came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reads {
+    /// Requests answered.
+    pub requests: u64,
+    /// Bytes of the answers.
+    pub replied_bytes: u64,
+    /// Of these, bytes that were in memory when asked for.
+    pub l1_bytes: u64,
+    /// Bytes received from the host.
+    pub host_bytes: u64,
+    /// Of these, bytes fetched before a program asked.
+    pub readahead_bytes: u64,
+    /// Fetches ahead that were called off.
+    pub readahead_cancelled: u64,
+    /// Bytes copied because an answer straddled blocks.
+    pub copied_bytes: u64,
+}
+
+/// Memory for caches, read-ahead and data in flight.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// All there may be.
+    pub capacity_bytes: u64,
+    /// Lent out: cached, in flight or being answered with.
+    pub lent_bytes: u64,
+    /// Of these, cached.
+    pub l1_bytes: u64,
+    /// Held from the system.
+    pub resident_bytes: u64,
+}
+
+/// What the kernel knows of the mount.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kernel {
+    /// Its read-ahead in KiB; `None` when it cannot be told.
+    pub read_ahead_kb: Option<u32>,
+    /// Why the read-ahead could not be raised.
+    pub read_ahead_error: Option<String>,
+    /// Files it holds a number of.
+    pub nodes: u64,
+    /// Open files.
+    pub open_files: u64,
+    /// Open directories.
+    pub open_dirs: u64,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Report { session, reads, memory, kernel, .. } = self;
+        writeln!(f, "{}", self.mountpoint)?;
+        writeln!(f, "  share       {} (pid {}, up {})", self.share, self.pid, Seconds(self.uptime_s))?;
+        writeln!(f, "  session     {session}")?;
+        writeln!(
+            f,
+            "  path        RTT {:.2} ms, MTU {}, window {}, {} packets lost, {} black holes",
+            session.rtt_us as f64 / 1000.0,
+            session.mtu_bytes,
+            Bytes(session.cwnd_bytes),
+            session.lost_packets,
+            session.black_holes
+        )?;
+        writeln!(
+            f,
+            "  reads       {} in {} requests: {} from memory, {} from the host ({} ahead)",
+            Bytes(reads.replied_bytes),
+            reads.requests,
+            Bytes(reads.l1_bytes),
+            Bytes(reads.host_bytes),
+            Bytes(reads.readahead_bytes)
+        )?;
+        writeln!(
+            f,
+            "  requests    {} in flight, {} fetches, {} for names; {} I/O errors, {} stale",
+            self.in_flight, self.fetches_in_flight, self.metadata_requests, self.errors, self.stale
+        )?;
+        writeln!(
+            f,
+            "  memory      {} of {} lent ({} cached), {} resident",
+            Bytes(memory.lent_bytes),
+            Bytes(memory.capacity_bytes),
+            Bytes(memory.l1_bytes),
+            Bytes(memory.resident_bytes)
+        )?;
+        write!(f, "  kernel      {} files known, {} open, read-ahead ", kernel.nodes, kernel.open_files)?;
+        match kernel.read_ahead_kb {
+            Some(kb) => write!(f, "{kb} KiB")?,
+            None => write!(f, "not known")?,
+        }
+        match &kernel.read_ahead_error {
+            Some(error) => writeln!(f, " (could not be raised: {error})"),
+            None => writeln!(f),
+        }
+    }
+}
+
+impl fmt::Display for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let peer = self.peer.as_deref().unwrap_or("the host");
+        let (word, since) =
+            if self.connected { ("connected to", "for") } else { ("NOT connected to", "lost since") };
+        write!(f, "{word} {peer} {since} {}, {} reconnects", Seconds(self.since_s), self.reconnects)
+    }
+}
+
+/// Bytes in binary units, three digits or so.
+struct Bytes(u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+        if self.0 < 1024 {
+            return write!(f, "{} B", self.0);
+        }
+        let mut value = self.0 as f64 / 1024.0;
+        let mut unit = 0;
+        while value >= 1024.0 && unit + 1 < UNITS.len() {
+            value /= 1024.0;
+            unit += 1;
+        }
+        write!(f, "{value:.1} {}", UNITS[unit])
+    }
+}
+
+/// Seconds as people say them.
+struct Seconds(u64);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            s @ 0..60 => write!(f, "{s} s"),
+            s @ 60..3600 => write!(f, "{} min {} s", s / 60, s % 60),
+            s => write!(f, "{} h {} min", s / 3600, s % 3600 / 60),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_times_read_well() {
+        assert_eq!(Bytes(1023).to_string(), "1023 B");
+        assert_eq!(Bytes(1536).to_string(), "1.5 KiB");
+        assert_eq!(Bytes(3 << 40).to_string(), "3.0 TiB");
+        assert_eq!(Bytes(u64::MAX).to_string(), "16384.0 PiB");
+        assert_eq!(Seconds(59).to_string(), "59 s");
+        assert_eq!(Seconds(61).to_string(), "1 min 1 s");
+        assert_eq!(Seconds(3 * 3600 + 120).to_string(), "3 h 2 min");
+    }
+}

@@ -1,0 +1,124 @@
+//! Attributes: how long they hold, and those told to the kernel lately.
+
+use std::{collections::HashMap, time::Duration};
+
+use tokio::time::Instant;
+use wire::Attr;
+
+use super::inode::NodeId;
+
+/// How long the kernel may answer from the attributes it was told. Nothing tells the mount of a change yet (leases
+/// will), so this is how stale a `stat` may be.
+pub const ATTR_TTL: Duration = Duration::from_secs(1);
+
+/// How long the kernel may take a name for granted, for the same reason. An open asks the host in any case. A name
+/// that is absent is asked for each time: who waits for a file to appear sees it at once.
+pub const ENTRY_TTL: Duration = Duration::from_secs(1);
+
+/// What a reply tells of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeAttr {
+    /// The kernel's number of it.
+    pub node: NodeId,
+    /// Tells it from earlier files of that number.
+    pub generation: u64,
+    /// The inode number `stat` shows: the node's, except for the root, which keeps its own from the host.
+    pub inode: u64,
+    /// The host's attributes.
+    pub attr: Attr,
+}
+
+/// Attributes held in one half of the cache: a quarter of a megabyte.
+const HALF_ENTRIES_MAX: usize = 1024;
+
+/// The attributes that the kernel was told last, for the files it asks about again and again.
+///
+/// Bounded: entries go into the newer half; when that is full, it becomes the older one, which is dropped.
+#[derive(Default)]
+pub struct Told {
+    newer: HashMap<NodeId, (Attr, Instant)>,
+    older: HashMap<NodeId, (Attr, Instant)>,
+}
+
+impl Told {
+    /// Notes what the kernel is told.
+    pub fn note(&mut self, node: NodeId, attr: Attr, now: Instant) {
+        if self.newer.len() >= HALF_ENTRIES_MAX && !self.newer.contains_key(&node) {
+            self.older = std::mem::take(&mut self.newer);
+        }
+        self.newer.insert(node, (attr, now));
+    }
+
+    /// The same, if something is noted of this node: listings tell of many files that nobody will ask about.
+    pub fn renew(&mut self, node: NodeId, attr: Attr, now: Instant) {
+        if self.newer.contains_key(&node) || self.older.contains_key(&node) {
+            self.note(node, attr, now);
+        }
+    }
+
+    /// The attributes, while they hold.
+    pub fn fresh(&self, node: NodeId, now: Instant) -> Option<Attr> {
+        self.find(node).filter(|(_, told)| now < *told + ATTR_TTL).map(|(attr, _)| *attr)
+    }
+
+    fn find(&self, node: NodeId) -> Option<&(Attr, Instant)> {
+        self.newer.get(&node).or_else(|| self.older.get(&node))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::{ByteLen, FileId, FileKind, Timestamp};
+
+    use super::*;
+
+    fn attr(size: u64) -> Attr {
+        let time = Timestamp::default();
+        Attr {
+            id: FileId { fs: 1, inode: 2, birth: 3 },
+            kind: FileKind::Regular,
+            perm: 0o644,
+            links: 1,
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            block_bytes: 4096,
+            size: ByteLen(size),
+            blocks: 0,
+            atime: time,
+            mtime: time,
+            ctime: time,
+            settled: true,
+        }
+    }
+
+    #[test]
+    fn attributes_hold_for_their_ttl() {
+        let (mut told, now) = (Told::default(), Instant::now());
+        told.note(NodeId(5), attr(1), now);
+        assert_eq!(told.fresh(NodeId(5), now + ATTR_TTL / 2), Some(attr(1)));
+        assert_eq!(told.fresh(NodeId(5), now + ATTR_TTL), None);
+    }
+
+    #[test]
+    fn listings_renew_but_do_not_add() {
+        let (mut told, now) = (Told::default(), Instant::now());
+        told.renew(NodeId(5), attr(1), now);
+        assert_eq!(told.fresh(NodeId(5), now), None);
+        told.note(NodeId(5), attr(1), now);
+        told.renew(NodeId(5), attr(2), now);
+        assert_eq!(told.fresh(NodeId(5), now), Some(attr(2)));
+    }
+
+    #[test]
+    fn the_cache_is_bounded_and_keeps_the_newest() {
+        let (mut told, now) = (Told::default(), Instant::now());
+        let last = 10 * HALF_ENTRIES_MAX as u64;
+        for node in 2..=last {
+            told.note(NodeId(node), attr(node), now);
+            assert!(told.newer.len() + told.older.len() <= 2 * HALF_ENTRIES_MAX);
+        }
+        assert!(told.fresh(NodeId(last), now).is_some());
+        assert!(told.fresh(NodeId(2), now).is_none());
+    }
+}

@@ -1,0 +1,235 @@
+//! Open directories: the host's pages, and the offsets that programs see.
+//!
+//! An offset names the place after an entry, so that a program may stop and go on there, also after a reconnect: it
+//! is made from the host's cookie alone, and nothing is remembered for it.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::{sync::oneshot, task::AbortHandle};
+use wire::{Entry, FileId};
+
+use super::inode::NodeId;
+use crate::error::VfsError;
+
+/// Bytes asked for at once: about 700 entries with their attributes.
+pub const PAGE_BYTES: u32 = 128 * 1024;
+
+/// The offset after `.`, which is the first entry; 0 is the start.
+pub const AFTER_DOT: u64 = 1;
+/// The offset after `..`, the second: the host's entries start here.
+pub const AFTER_DOT_DOT: u64 = 2;
+
+/// The largest offset that `telldir` can give: `off_t` is signed.
+const OFFSET_MAX: u64 = i64::MAX.unsigned_abs();
+
+/// The offset of a host's cookie: two further on, to make room for `.` and `..`, which the host leaves out.
+///
+/// The last three of the signed range are one: no file system has an entry there but ext4 and btrfs the end of the
+/// directory, at the very last. Cookies of the unsigned half, which some network file systems give, stay as they are.
+pub fn offset_of(cookie: u64) -> u64 {
+    if cookie > OFFSET_MAX { cookie } else { (cookie + AFTER_DOT_DOT).min(OFFSET_MAX) }
+}
+
+/// The host's cookie of an offset, [`AFTER_DOT_DOT`] or above.
+pub fn cookie_of(offset: u64) -> u64 {
+    if offset >= OFFSET_MAX { offset } else { offset.saturating_sub(AFTER_DOT_DOT) }
+}
+
+/// One page of a directory, as the host gave it.
+#[derive(Debug)]
+pub struct Page {
+    /// The cookie it was asked for.
+    pub start: u64,
+    /// Its entries.
+    pub entries: Vec<Entry>,
+    /// Whether nothing follows it.
+    pub end: bool,
+}
+
+impl Page {
+    /// The index of the entry that `offset` continues with, or of the page's end; `None` when the page does not tell.
+    pub fn index_of(&self, offset: u64) -> Option<usize> {
+        if offset == offset_of(self.start) {
+            return Some(0);
+        }
+        let last = self.entries.iter().position(|entry| offset_of(entry.cookie) == offset)?;
+        Some(last + 1)
+    }
+
+    /// The cookie of the page that follows; `None` when none does.
+    pub fn next(&self) -> Option<u64> {
+        if self.end { None } else { self.entries.last().map(|entry| entry.cookie) }
+    }
+}
+
+/// Where to go on in a directory.
+#[derive(Clone, Debug)]
+pub struct Cursor {
+    /// The page.
+    pub page: Arc<Page>,
+    /// The index of the next entry in it.
+    pub index: usize,
+}
+
+/// The page that follows, being fetched.
+pub struct Ahead {
+    /// Its cookie.
+    pub cookie: u64,
+    /// Where it comes.
+    pub outcome: oneshot::Receiver<Result<Arc<Page>, VfsError>>,
+    /// Calls it off.
+    pub abort: AbortHandle,
+}
+
+/// One open directory. Holds at most two pages.
+pub struct OpenDir {
+    /// Which directory.
+    pub node: NodeId,
+    /// The file it was when opened.
+    pub id: FileId,
+    paging: Mutex<Paging>,
+}
+
+#[derive(Default)]
+struct Paging {
+    page: Option<Arc<Page>>,
+    /// Whether the page in hand was served from its start: who comes there again rewound, and sees the directory
+    /// as it is then (rewinddir(3)).
+    started: bool,
+    ahead: Option<Ahead>,
+}
+
+impl OpenDir {
+    /// A directory opened with its first page in hand.
+    pub fn new(node: NodeId, id: FileId, first: Arc<Page>) -> OpenDir {
+        OpenDir { node, id, paging: Mutex::new(Paging { page: Some(first), started: false, ahead: None }) }
+    }
+
+    /// Where `offset` goes on, if that is in the page in hand and something follows there, or the directory ends.
+    pub fn cursor(&self, offset: u64) -> Option<Cursor> {
+        let mut paging = self.paging.lock();
+        if offset < AFTER_DOT && std::mem::replace(&mut paging.started, true) {
+            paging.page = None;
+        }
+        let page = paging.page.clone()?;
+        let index = page.index_of(offset.max(AFTER_DOT_DOT))?;
+        (index < page.entries.len() || page.end).then_some(Cursor { page, index })
+    }
+
+    /// Takes the page being fetched if it is the one at `cookie`; calls it off if it is another.
+    pub fn take_ahead(&self, cookie: u64) -> Option<Ahead> {
+        let ahead = self.paging.lock().ahead.take()?;
+        if ahead.cookie == cookie {
+            return Some(ahead);
+        }
+        ahead.abort.abort();
+        None
+    }
+
+    /// Makes `page` the one in hand.
+    pub fn turn_to(&self, page: Arc<Page>) {
+        let mut paging = self.paging.lock();
+        paging.started |= page.start == 0;
+        paging.page = Some(page);
+    }
+
+    /// Keeps a page that is being fetched; one kept before is called off.
+    pub fn keep_ahead(&self, ahead: Ahead) {
+        if let Some(old) = self.paging.lock().ahead.replace(ahead) {
+            old.abort.abort();
+        }
+    }
+
+    /// Whether the page at `cookie` is being fetched.
+    pub fn fetches(&self, cookie: u64) -> bool {
+        self.paging.lock().ahead.as_ref().is_some_and(|ahead| ahead.cookie == cookie)
+    }
+}
+
+impl Drop for OpenDir {
+    fn drop(&mut self) {
+        if let Some(ahead) = &self.paging.get_mut().ahead {
+            ahead.abort.abort();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use wire::{FileKind, Name};
+
+    use super::*;
+
+    fn page(start: u64, cookies: &[u64], end: bool) -> Arc<Page> {
+        let entry = |&cookie: &u64| Entry {
+            name: Name::new(format!("e{cookie}").as_bytes()).unwrap(),
+            cookie,
+            kind: Some(FileKind::Regular),
+            attr: None,
+        };
+        Arc::new(Page { start, entries: cookies.iter().map(entry).collect(), end })
+    }
+
+    fn dir(first: Arc<Page>) -> OpenDir {
+        OpenDir::new(NodeId(5), FileId { fs: 1, inode: 5, birth: 1 }, first)
+    }
+
+    fn index(dir: &OpenDir, offset: u64) -> Option<usize> {
+        dir.cursor(offset).map(|cursor| cursor.index)
+    }
+
+    #[test]
+    fn the_end_of_an_ext4_directory_is_a_valid_offset() {
+        let end = OFFSET_MAX;
+        assert_eq!(offset_of(end), end);
+        assert_eq!(cookie_of(offset_of(end)), end);
+        assert_eq!(offset_of(0), AFTER_DOT_DOT);
+    }
+
+    #[test]
+    fn the_dots_and_the_first_entry_come_from_the_first_page() {
+        let dir = dir(page(0, &[4, 9], true));
+        assert_eq!(index(&dir, 0), Some(0));
+        assert_eq!(index(&dir, AFTER_DOT), Some(0));
+        assert_eq!(index(&dir, AFTER_DOT_DOT), Some(0));
+        assert_eq!(index(&dir, offset_of(4)), Some(1));
+        assert_eq!(index(&dir, offset_of(9)), Some(2), "the end");
+        assert_eq!(index(&dir, offset_of(5)), None, "no such place in this page");
+    }
+
+    #[test]
+    fn the_end_of_a_page_is_not_the_end_of_the_directory() {
+        let dir = dir(page(0, &[4, 9], false));
+        assert_eq!(index(&dir, offset_of(4)), Some(1));
+        assert_eq!(index(&dir, offset_of(9)), None);
+        dir.turn_to(page(9, &[12], true));
+        assert_eq!(index(&dir, offset_of(9)), Some(0));
+        assert_eq!(index(&dir, offset_of(4)), None, "seekdir back asks the host");
+    }
+
+    #[test]
+    fn a_rewound_directory_is_asked_for_again() {
+        let dir = dir(page(0, &[4], true));
+        assert_eq!(index(&dir, 0), Some(0));
+        assert_eq!(index(&dir, 0), None);
+        dir.turn_to(page(0, &[4, 5], true));
+        assert_eq!(index(&dir, AFTER_DOT_DOT), Some(0));
+        assert_eq!(index(&dir, 0), None, "and again");
+    }
+
+    proptest! {
+        #[test]
+        fn an_offset_leads_back_to_its_cookie(cookie in 0..OFFSET_MAX - 2) {
+            prop_assert_eq!(cookie_of(offset_of(cookie)), cookie);
+            prop_assert!(offset_of(cookie) <= OFFSET_MAX, "telldir's answer is not negative");
+            prop_assert!(offset_of(cookie) > AFTER_DOT);
+        }
+
+        #[test]
+        fn unsigned_cookies_stay_as_they_are(cookie in OFFSET_MAX + 1..) {
+            prop_assert_eq!(cookie_of(offset_of(cookie)), cookie);
+        }
+    }
+}

@@ -1,0 +1,199 @@
+use wire::{ByteLen, Timestamp};
+
+use super::*;
+
+fn file(inode: u64) -> FileId {
+    FileId { fs: 7, inode, birth: inode * 1000 }
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text.as_bytes()).unwrap()
+}
+
+fn table() -> NodeTable {
+    NodeTable::new(file(2))
+}
+
+fn look_up(table: &mut NodeTable, parent: NodeId, text: &str, inode: u64) -> NodeRef {
+    table.look_up(parent, &name(text), Some(file(inode)), FileKind::Directory).unwrap()
+}
+
+fn path(table: &NodeTable, node: NodeId) -> String {
+    table.path(node).unwrap().to_string()
+}
+
+fn version(size: u64) -> Version {
+    Version { size: ByteLen(size), mtime: Timestamp::default(), ctime: Timestamp::default() }
+}
+
+#[test]
+fn a_node_is_numbered_as_on_the_host() {
+    let mut table = table();
+    assert_eq!(look_up(&mut table, NodeId::ROOT, "a", 77).node, NodeId(77));
+    assert_eq!(table.inode(&file(77)), Some(77));
+    assert_eq!(table.inode(&file(78)), Some(78), "one not looked up yet");
+}
+
+#[test]
+fn a_taken_or_reserved_number_gets_one_of_the_upper_half() {
+    let mut table = table();
+    look_up(&mut table, NodeId::ROOT, "a", 77);
+    let twin = FileId { fs: 8, ..file(77) };
+    let found = table.look_up(NodeId::ROOT, &name("b"), Some(twin), FileKind::Regular).unwrap();
+    assert_eq!(found.node, NodeId(SYNTHETIC_FIRST));
+    assert_eq!(table.inode(&twin), Some(SYNTHETIC_FIRST));
+    for inode in [0, 1, SYNTHETIC_FIRST + 5, u64::MAX] {
+        let found = table
+            .look_up(NodeId::ROOT, &name(&inode.to_string()), Some(FileId { fs: 9, inode, birth: 1 }), FileKind::Regular)
+            .unwrap();
+        assert!(found.node.0 > SYNTHETIC_FIRST, "{inode}");
+    }
+}
+
+#[test]
+fn a_node_lives_until_its_last_lookup_is_given_back() {
+    let mut table = table();
+    let a = look_up(&mut table, NodeId::ROOT, "a", 77);
+    assert_eq!(look_up(&mut table, NodeId::ROOT, "a", 77), a);
+    table.forget(a.node, 1);
+    assert_eq!(table.len(), 2);
+    table.forget(a.node, 1);
+    assert_eq!(table.len(), 1);
+    assert_eq!(table.file(a.node), Err(VfsError::Stale));
+}
+
+#[test]
+fn a_number_used_again_gets_a_new_generation() {
+    let mut table = table();
+    let first = look_up(&mut table, NodeId::ROOT, "a", 77);
+    table.forget(first.node, 1);
+    let second = look_up(&mut table, NodeId::ROOT, "a", 77);
+    assert_eq!(first.node, second.node);
+    assert_ne!(first.generation, second.generation);
+}
+
+#[test]
+fn the_root_is_never_forgotten() {
+    let mut table = table();
+    table.forget(NodeId::ROOT, u64::MAX);
+    table.unpin(NodeId::ROOT);
+    assert_eq!(path(&table, NodeId::ROOT), "/");
+}
+
+#[test]
+fn a_parent_stays_for_its_children_and_goes_with_the_last() {
+    let mut table = table();
+    let a = look_up(&mut table, NodeId::ROOT, "a", 10).node;
+    let b = look_up(&mut table, a, "b", 11).node;
+    let c = look_up(&mut table, b, "c", 12).node;
+    table.forget(a, 1);
+    table.forget(b, 1);
+    assert_eq!(path(&table, c), "/a/b/c");
+    table.forget(c, 1);
+    assert_eq!(table.len(), 1);
+}
+
+#[test]
+fn an_open_handle_keeps_a_forgotten_node() {
+    let mut table = table();
+    let a = look_up(&mut table, NodeId::ROOT, "a", 10).node;
+    table.pin(a).unwrap();
+    table.forget(a, 1);
+    assert_eq!(path(&table, a), "/a");
+    table.unpin(a);
+    assert_eq!(table.len(), 1);
+}
+
+#[test]
+fn a_renamed_directory_takes_its_children_along() {
+    let mut table = table();
+    let a = look_up(&mut table, NodeId::ROOT, "a", 10).node;
+    let x = look_up(&mut table, a, "x", 11).node;
+    look_up(&mut table, NodeId::ROOT, "z", 10);
+    assert_eq!(path(&table, x), "/z/x");
+}
+
+#[test]
+fn two_names_of_one_file_are_one_node_at_the_latest() {
+    let mut table = table();
+    let dir = look_up(&mut table, NodeId::ROOT, "d", 10).node;
+    let first = table.look_up(dir, &name("one"), Some(file(20)), FileKind::Regular).unwrap();
+    let second = table.look_up(NodeId::ROOT, &name("two"), Some(file(20)), FileKind::Regular).unwrap();
+    assert_eq!(first, second);
+    assert_eq!(path(&table, first.node), "/two");
+    table.forget(dir, 1);
+    table.forget(first.node, 2);
+    assert_eq!(table.len(), 1, "the link's old directory is not kept");
+}
+
+#[test]
+fn a_directory_found_below_itself_is_refused() {
+    let mut table = table();
+    let a = look_up(&mut table, NodeId::ROOT, "a", 10).node;
+    let b = look_up(&mut table, a, "b", 11).node;
+    let loops = table.look_up(b, &name("a"), Some(file(10)), FileKind::Directory);
+    assert_eq!(loops, Err(VfsError::Stale));
+    table.forget(b, 1);
+    table.forget(a, 1);
+    assert_eq!(table.len(), 1);
+}
+
+#[test]
+fn a_lookup_below_a_forgotten_parent_is_stale() {
+    let mut table = table();
+    let found = table.look_up(NodeId(99), &name("a"), Some(file(10)), FileKind::Regular);
+    assert_eq!(found, Err(VfsError::Stale));
+}
+
+#[test]
+fn names_the_host_could_not_look_at_are_new_nodes() {
+    let mut table = table();
+    let first = table.look_up(NodeId::ROOT, &name("a"), None, FileKind::Regular).unwrap();
+    let second = table.look_up(NodeId::ROOT, &name("a"), None, FileKind::Regular).unwrap();
+    assert_ne!(first.node, second.node);
+    assert!(first.node.0 >= SYNTHETIC_FIRST);
+    assert_eq!(table.file(first.node), Ok((None, FileKind::Regular)));
+    table.forget(first.node, 1);
+    table.forget(second.node, 1);
+    assert_eq!(table.len(), 1);
+}
+
+#[test]
+fn the_kernels_pages_are_kept_only_for_the_same_settled_version() {
+    let mut table = table();
+    let node = table.look_up(NodeId::ROOT, &name("a"), Some(file(10)), FileKind::Regular).unwrap().node;
+    assert_eq!(table.open_pages(node, version(1), true), Ok(Pages::Drop), "there are none yet");
+    assert_eq!(table.open_pages(node, version(1), true), Ok(Pages::Keep));
+    assert_eq!(table.open_pages(node, version(2), true), Ok(Pages::Replaced));
+    assert_eq!(table.open_pages(node, version(2), false), Ok(Pages::Drop), "not settled");
+    assert_eq!(table.open_pages(node, version(2), true), Ok(Pages::Drop), "pages of an unsettled open");
+    assert_eq!(table.open_pages(node, version(2), true), Ok(Pages::Keep));
+}
+
+#[test]
+fn paths_are_bounded() {
+    let mut table = table();
+    let mut at = NodeId::ROOT;
+    let long = "n".repeat(255);
+    let mut inode = 10;
+    let outcome = loop {
+        at = look_up(&mut table, at, &long, inode).node;
+        inode += 1;
+        match table.path(at) {
+            Ok(path) => assert!(path.as_bytes().len() <= limits::PATH_BYTES_MAX),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(outcome, VfsError::TooLong);
+    assert_eq!(inode, 10 + 17, "sixteen components of 255 bytes fit");
+}
+
+#[test]
+fn a_version_told_before_is_known() {
+    let mut table = table();
+    let node = look_up(&mut table, NodeId::ROOT, "a", 10).node;
+    assert!(table.tell(node, &version(1)), "nothing was told before");
+    assert!(!table.tell(node, &version(1)));
+    assert!(table.tell(node, &version(2)));
+    assert!(!table.tell(NodeId(99), &version(2)), "a node that is gone");
+}

@@ -1,0 +1,199 @@
+//! Listing open directories: pages from the host, the next one fetched while this one is served.
+
+use std::sync::Arc;
+
+use tokio::{sync::oneshot, time::Instant};
+use wire::{Attr, Entry, FileKind, Reply, Request};
+
+use super::{
+    Vfs,
+    attr::NodeAttr,
+    dir::{AFTER_DOT_DOT, Ahead, Cursor, OpenDir, PAGE_BYTES, Page, cookie_of},
+    handle::HandleId,
+    inode::NodeId,
+    unexpected,
+};
+use crate::error::VfsError;
+
+/// The inode number shown of an entry whose own is not known: what libfuse shows. Zero would hide the entry.
+const UNKNOWN_INODE: u64 = 0xffff_ffff;
+
+/// The numbers of `.` and `..`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dots {
+    /// The directory itself.
+    pub dot: u64,
+    /// Its parent; the root's is itself.
+    pub dot_dot: u64,
+}
+
+/// What a listing tells of one entry, lookup counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listed {
+    /// Its attributes.
+    Known(NodeAttr),
+    /// It is there, but the host could not look at it: the kernel must ask again before it uses anything of it.
+    Unknown {
+        /// Its node.
+        node: NodeId,
+        /// The node's generation.
+        generation: u64,
+        /// What the directory says it is.
+        kind: FileKind,
+    },
+}
+
+impl Listed {
+    /// Its node, to be forgotten where the entry did not fit.
+    pub fn node(&self) -> NodeId {
+        match self {
+            Listed::Known(attr) => attr.node,
+            Listed::Unknown { node, .. } => *node,
+        }
+    }
+}
+
+impl Vfs {
+    /// Opens a directory: its first page comes with the answer, so that a stale directory is told at the open.
+    ///
+    /// # Errors
+    /// [`VfsError::Stale`], [`VfsError::NotDirectory`], else what the host says.
+    pub async fn opendir(&self, node: NodeId, deadline: Instant) -> Result<HandleId, VfsError> {
+        let (target, kind) = self.0.target(node)?;
+        if kind != FileKind::Directory {
+            return Err(VfsError::NotDirectory);
+        }
+        let (dir, first) = self.fetch_page(target, 0, deadline).await?;
+        let mut state = self.0.state.lock();
+        state.nodes.pin(node)?;
+        state.learn(node, dir);
+        let handle = state.handles.add_dir(OpenDir::new(node, dir.id, first.clone()));
+        let open = state.handles.dir(handle)?.clone();
+        drop(state);
+        self.fetch_ahead(&open, &first, deadline);
+        Ok(handle)
+    }
+
+    /// Closes a directory.
+    pub fn releasedir(&self, handle: HandleId) {
+        let mut state = self.0.state.lock();
+        if let Some(dir) = state.handles.remove_dir(handle) {
+            state.nodes.unpin(dir.node);
+        }
+    }
+
+    /// Where `offset` goes on, if memory can tell.
+    ///
+    /// # Errors
+    /// [`VfsError::BadHandle`].
+    pub fn listing_cached(&self, handle: HandleId, offset: u64) -> Result<Option<Cursor>, VfsError> {
+        Ok(self.dir(handle)?.cursor(offset))
+    }
+
+    /// Where `offset` goes on, from the host if need be.
+    ///
+    /// # Errors
+    /// [`VfsError::Stale`] when the directory is another one by now, else what the host says.
+    pub async fn listing(&self, handle: HandleId, offset: u64, deadline: Instant) -> Result<Cursor, VfsError> {
+        let dir = self.dir(handle)?;
+        let cookie = cookie_of(offset.max(AFTER_DOT_DOT));
+        let ahead = match dir.take_ahead(cookie) {
+            // A page ahead that failed is asked for again: its deadline was not this reader's.
+            Some(ahead) => ahead.outcome.await.ok().and_then(Result::ok),
+            None => None,
+        };
+        let page = match ahead {
+            Some(page) => page,
+            None => {
+                let (mut target, _) = self.0.target(dir.node)?;
+                target.id = Some(dir.id);
+                self.fetch_page(target, cookie, deadline).await?.1
+            }
+        };
+        dir.turn_to(page.clone());
+        self.fetch_ahead(&dir, &page, deadline);
+        Ok(Cursor { page, index: 0 })
+    }
+
+    /// The numbers of `.` and `..` in an open directory.
+    ///
+    /// # Errors
+    /// [`VfsError::BadHandle`], [`VfsError::Stale`].
+    pub fn dots(&self, handle: HandleId) -> Result<Dots, VfsError> {
+        let node = self.dir(handle)?.node;
+        let state = self.0.state.lock();
+        let number = |node: NodeId| if node == NodeId::ROOT { state.root.id.inode } else { node.0 };
+        Ok(Dots { dot: number(node), dot_dot: number(state.nodes.parent(node)?) })
+    }
+
+    /// Counts one lookup of an entry of an open directory, as a listing with attributes does.
+    ///
+    /// # Errors
+    /// [`VfsError::Stale`] when it cannot be a node of this directory; [`VfsError::Protocol`] when the host says
+    /// nothing of it.
+    pub fn list(&self, handle: HandleId, entry: &Entry) -> Result<Listed, VfsError> {
+        let parent = self.dir(handle)?.node;
+        let mut state = self.0.state.lock();
+        let Some(attr) = entry.attr else {
+            let kind = entry.kind.ok_or_else(|| VfsError::Protocol {
+                reason: "an entry of a listing without kind and attributes".to_owned(),
+            })?;
+            let found = state.nodes.look_up(parent, &entry.name, None, kind)?;
+            return Ok(Listed::Unknown { node: found.node, generation: found.generation, kind });
+        };
+        let found = state.nodes.look_up(parent, &entry.name, Some(attr.id), attr.kind)?;
+        state.learn(found.node, attr);
+        state.told.renew(found.node, attr, Instant::now());
+        state.nodes.tell(found.node, &attr.version());
+        let (node, generation) = (found.node, found.generation);
+        Ok(Listed::Known(NodeAttr { node, generation, inode: node.0, attr }))
+    }
+
+    /// The inode number and kind of an entry, as a listing without attributes shows them.
+    pub fn list_plain(&self, entry: &Entry) -> (u64, FileKind) {
+        let Some(attr) = entry.attr else {
+            return (UNKNOWN_INODE, entry.kind.unwrap_or(FileKind::Regular));
+        };
+        let inode = self.0.state.lock().nodes.inode(&attr.id);
+        (inode.unwrap_or(UNKNOWN_INODE), attr.kind)
+    }
+
+    fn dir(&self, handle: HandleId) -> Result<Arc<OpenDir>, VfsError> {
+        self.0.state.lock().handles.dir(handle).cloned()
+    }
+
+    async fn fetch_page(
+        &self,
+        target: wire::message::Target,
+        cookie: u64,
+        deadline: Instant,
+    ) -> Result<(Attr, Arc<Page>), VfsError> {
+        let request = Request::List { target, cookie, bytes_max: PAGE_BYTES };
+        let listing = match self.0.call_node(request, deadline).await? {
+            Reply::Listing(listing) => listing,
+            other => return Err(unexpected(&other)),
+        };
+        if listing.entries.is_empty() && !listing.end {
+            let reason = "a page of a listing without entries that is not the last".to_owned();
+            return Err(VfsError::Protocol { reason });
+        }
+        let page = Page { start: cookie, entries: listing.entries, end: listing.end };
+        Ok((listing.dir, Arc::new(page)))
+    }
+
+    /// Fetches the page after `page` behind the reader's back: one at a time.
+    fn fetch_ahead(&self, dir: &Arc<OpenDir>, page: &Page, deadline: Instant) {
+        let Some(cookie) = page.next().filter(|&cookie| !dir.fetches(cookie)) else { return };
+        let Ok((mut target, _)) = self.0.target(dir.node) else { return };
+        target.id = Some(dir.id);
+        let (tell, outcome) = oneshot::channel();
+        let vfs = self.clone();
+        let task = self.0.lane.spawn(async move {
+            let page = vfs.fetch_page(target, cookie, deadline).await.map(|(_, page)| page);
+            // Nobody listens any more when the directory was closed.
+            let _ = tell.send(page);
+        });
+        dir.keep_ahead(Ahead { cookie, outcome, abort: task.abort_handle() });
+    }
+}
+

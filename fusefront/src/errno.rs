@@ -10,7 +10,9 @@ pub fn of(error: &VfsError) -> Errno {
     match error {
         VfsError::Host { code, .. } => of_code(*code),
         // What cannot be told is an I/O error, never "absent" and never "end of file".
-        VfsError::Deadline | VfsError::Lost { .. } | VfsError::Protocol { .. } | VfsError::Closed => Errno::EIO,
+        VfsError::Deadline | VfsError::Lost { .. } | VfsError::Protocol { .. } | VfsError::Closed => {
+            Errno::EIO
+        }
         VfsError::Stale => Errno::ESTALE,
         VfsError::NoSuchName => Errno::ENOENT,
         VfsError::TooLong => Errno::ENAMETOOLONG,

@@ -121,7 +121,9 @@ pub enum MountError {
         source: io::Error,
     },
     /// The kernel's FUSE device is missing.
-    #[error("/dev/fuse is missing: load the module (modprobe fuse); in a container, start it with --device /dev/fuse")]
+    #[error(
+        "/dev/fuse is missing: load the module (modprobe fuse); in a container, start it with --device /dev/fuse"
+    )]
     NoFuseDevice,
     /// The kernel's FUSE device may not be used.
     #[error("/dev/fuse cannot be opened: run as root, or let this user read and write it")]

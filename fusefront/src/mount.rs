@@ -130,7 +130,9 @@ fn choose<'a>(
     let mut left = shares.clone().filter(|share| wanted.is_none_or(|name| *name == share.name));
     match (left.next(), left.next(), wanted) {
         (Some(share), None, _) => Ok(share),
-        (Some(_), Some(_), _) => Err(MountError::SeveralShares { count: shares.clone().count(), names: names() }),
+        (Some(_), Some(_), _) => {
+            Err(MountError::SeveralShares { count: shares.clone().count(), names: names() })
+        }
         (None, _, Some(name)) => Err(MountError::UnknownShare { name: name.to_string(), names: names() }),
         (None, _, None) => Err(MountError::NoShare),
     }
@@ -146,11 +148,12 @@ impl Prepared {
         let path = &config.mountpoint;
         let failed = |source: io::Error| MountError::Attach { path: path.clone(), source };
         let adapter = Adapter::new(vfs.clone(), lane.handle(), config.deadline);
-        let session = Session::new(adapter, path, &fuse_config(&config)).map_err(|error| match error.kind() {
-            // The mountpoint was there a moment ago, so what is missing is the helper.
-            io::ErrorKind::NotFound => MountError::NoFusermount,
-            _ => failed(error),
-        })?;
+        let session =
+            Session::new(adapter, path, &fuse_config(&config)).map_err(|error| match error.kind() {
+                // The mountpoint was there a moment ago, so what is missing is the helper.
+                io::ErrorKind::NotFound => MountError::NoFusermount,
+                _ => failed(error),
+            })?;
         // From here on a failure drops the session, and with it the mount.
         let info = mountinfo::at(path)
             .map_err(failed)?
@@ -166,7 +169,8 @@ impl Prepared {
             .map_err(MountError::Thread)?;
         let mut mounted =
             Mounted { info, client: client.clone(), lane: Some(lane), ended, gone, control: None };
-        let read_ahead_error = bdi::raise_read_ahead(&mounted.info.device).err().map(|error| error.to_string());
+        let read_ahead_error =
+            bdi::raise_read_ahead(&mounted.info.device).err().map(|error| error.to_string());
         if let Some(error) = &read_ahead_error {
             tracing::warn!(%error, "the kernel's read-ahead stays small; sequential reads are slower for it");
         }

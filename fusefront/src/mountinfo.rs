@@ -95,7 +95,8 @@ mod tests {
 
     #[test]
     fn a_line_is_read_with_and_without_optional_fields() {
-        let line = b"512 27 0:44 / /mnt/a\\040b\\134c rw,nosuid shared:7 master:2 - fuse.wormhole wormhole ro";
+        let line =
+            b"512 27 0:44 / /mnt/a\\040b\\134c rw,nosuid shared:7 master:2 - fuse.wormhole wormhole ro";
         let mount = parse(line).unwrap();
         assert_eq!(mount.id, 512);
         assert_eq!(mount.device, "0:44");

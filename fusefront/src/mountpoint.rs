@@ -53,7 +53,9 @@ pub fn check_device() -> Result<(), MountError> {
 fn check_device_at(device: &Path) -> Result<(), MountError> {
     match fs::File::options().read(true).write(true).open(device) {
         Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound || is_absent(&error) => Err(MountError::NoFuseDevice),
+        Err(error) if error.kind() == io::ErrorKind::NotFound || is_absent(&error) => {
+            Err(MountError::NoFuseDevice)
+        }
         Err(error) => Err(MountError::FuseDevice(error)),
     }
 }

@@ -99,7 +99,9 @@ mod tests {
     #[test]
     fn what_is_not_ours_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
-        for path in [dir.path(), &dir.path().join("absent"), &dir.path().join("absent/below"), Path::new("/proc")] {
+        for path in
+            [dir.path(), &dir.path().join("absent"), &dir.path().join("absent/below"), Path::new("/proc")]
+        {
             let refused = unmount(path, Detach::Lazily).unwrap_err();
             assert!(matches!(refused, MountError::NotOurs { .. }), "{}: {refused}", path.display());
         }

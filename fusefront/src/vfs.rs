@@ -17,7 +17,8 @@ use parking_lot::Mutex;
 use tokio::{runtime::Handle, time::Instant};
 use transport::Client;
 use wire::{
-    Attr, Class, DecodeError, ErrorCode, FileKind, Name, Reply, Request, SharePath, limits, listing::Statfs,
+    Attr, Class, DecodeError, ErrorCode, FileKind, Name, Reply, Request, SharePath, limits,
+    listing::Statfs,
     message::{ShareInfo, Target},
 };
 
@@ -178,7 +179,9 @@ impl Vfs {
         }
         let deadline = if is_root { deadline.min(Instant::now() + ROOT_DEADLINE) } else { deadline };
         let attr = match self.0.stat_node(node, deadline).await {
-            Err(VfsError::Deadline | VfsError::Lost { .. }) if is_root => return self.0.state.lock().root_attr(),
+            Err(VfsError::Deadline | VfsError::Lost { .. }) if is_root => {
+                return self.0.state.lock().root_attr();
+            }
             outcome => outcome?,
         };
         let mut state = self.0.state.lock();

@@ -7,7 +7,7 @@ use nix::fcntl::OFlag;
 use wire::{Attr, FileKind, Timestamp};
 
 /// What fuser calls a kind of file.
-pub fn file_type(kind: FileKind) -> FileType {
+pub(super) fn file_type(kind: FileKind) -> FileType {
     match kind {
         FileKind::Regular => FileType::RegularFile,
         FileKind::Directory => FileType::Directory,
@@ -20,7 +20,7 @@ pub fn file_type(kind: FileKind) -> FileType {
 }
 
 /// Attributes under the inode number that `stat` shows.
-pub fn file_attr(inode: u64, attr: &Attr) -> FileAttr {
+pub(super) fn file_attr(inode: u64, attr: &Attr) -> FileAttr {
     FileAttr {
         ino: INodeNo(inode),
         size: attr.size.0,
@@ -42,7 +42,7 @@ pub fn file_attr(inode: u64, attr: &Attr) -> FileAttr {
 }
 
 /// What a listing tells of a file by its kind alone; the kernel is told to ask before it uses any of it.
-pub fn bare_attr(inode: u64, kind: FileKind) -> FileAttr {
+pub(super) fn bare_attr(inode: u64, kind: FileKind) -> FileAttr {
     let epoch = SystemTime::UNIX_EPOCH;
     FileAttr {
         ino: INodeNo(inode),
@@ -64,7 +64,7 @@ pub fn bare_attr(inode: u64, kind: FileKind) -> FileAttr {
 }
 
 /// Whether a file is opened past the page cache (`O_DIRECT`).
-pub fn is_direct(flags: OpenFlags) -> bool {
+pub(super) fn is_direct(flags: OpenFlags) -> bool {
     OFlag::from_bits_truncate(flags.0).contains(OFlag::O_DIRECT)
 }
 

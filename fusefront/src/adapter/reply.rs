@@ -4,8 +4,8 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt, time::Duration};
 
 use bytes::Bytes;
 use fuser::{
-    Errno, Generation, INodeNo, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
-    ReplyEntry, ReplyOpen, ReplyWrite, ReplyXattr,
+    Errno, Generation, INodeNo, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, ReplyXattr,
 };
 use wire::FileKind;
 
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Any reply that can say no.
-pub trait Failing {
+pub(super) trait Failing {
     /// Says it.
     fn fail(self, errno: Errno);
 }
@@ -64,7 +64,7 @@ fn dots(vfs: &Vfs, dir: HandleId, offset: u64) -> Result<Vec<(&'static str, u64,
 }
 
 /// Answers READDIR from `cursor` on, with as many entries as fit.
-pub fn fill_plain(vfs: &Vfs, dir: HandleId, offset: u64, cursor: &Cursor, mut reply: ReplyDirectory) {
+pub(super) fn fill_plain(vfs: &Vfs, dir: HandleId, offset: u64, cursor: &Cursor, mut reply: ReplyDirectory) {
     let dots = match dots(vfs, dir, offset) {
         Ok(dots) => dots,
         Err(error) => return fail(vfs, reply, &error),
@@ -85,7 +85,13 @@ pub fn fill_plain(vfs: &Vfs, dir: HandleId, offset: u64, cursor: &Cursor, mut re
 }
 
 /// Answers READDIRPLUS from `cursor` on, with as many entries as fit; only those count as looked up.
-pub fn fill_plus(vfs: &Vfs, dir: HandleId, offset: u64, cursor: &Cursor, mut reply: ReplyDirectoryPlus) {
+pub(super) fn fill_plus(
+    vfs: &Vfs,
+    dir: HandleId,
+    offset: u64,
+    cursor: &Cursor,
+    mut reply: ReplyDirectoryPlus,
+) {
     let dots = match dots(vfs, dir, offset) {
         Ok(dots) => dots,
         Err(error) => return fail(vfs, reply, &error),
@@ -129,7 +135,7 @@ fn add(reply: &mut ReplyDirectoryPlus, after: u64, name: &OsStr, listed: &Listed
 }
 
 /// Answers GETXATTR and LISTXATTR: a caller without room asks how much he needs (getxattr(2)).
-pub fn xattr(vfs: &Vfs, outcome: Result<Bytes, VfsError>, room: u32, reply: ReplyXattr) {
+pub(super) fn xattr(vfs: &Vfs, outcome: Result<Bytes, VfsError>, room: u32, reply: ReplyXattr) {
     match outcome {
         Err(error) => fail(vfs, reply, &error),
         // The wire's bound is far below.

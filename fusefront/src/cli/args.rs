@@ -9,15 +9,15 @@ use crate::config::{DEADLINE_DEFAULT, MEMORY_BYTES_MIN};
 /// Mount a folder of a file server, read-only, at the speed of the wire.
 #[derive(Debug, Parser)]
 #[command(name = "wormhole", version, max_term_width = 100, arg_required_else_help = true)]
-pub struct Cli {
+pub(super) struct Cli {
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub(super) command: Command,
 }
 
 /// What `wormhole` does.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(super) enum Command {
     /// Mount the share that a ticket opens; stays in the foreground until it is unmounted
     #[command(after_help = MOUNT_EXAMPLES)]
     Mount(MountArgs),
@@ -53,65 +53,65 @@ Examples:
 
 /// `wormhole mount`.
 #[derive(Debug, Args)]
-pub struct MountArgs {
+pub(super) struct MountArgs {
     /// The ticket itself, @FILE to read it from a file, or - to read it from standard input
     #[arg(value_name = "TICKET | @FILE | -")]
-    pub ticket: OsString,
+    pub(super) ticket: OsString,
 
     /// An empty folder
-    pub mountpoint: PathBuf,
+    pub(super) mountpoint: PathBuf,
 
     /// Memory for caches, read-ahead and data in flight (at least 16MiB)
     #[arg(long, value_name = "SIZE", default_value = "128MiB", value_parser = parse_memory)]
-    pub memory: u64,
+    pub(super) memory: u64,
 
     /// How long an operation waits for the host before it fails with an I/O error
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_deadline)]
-    pub deadline: Duration,
+    pub(super) deadline: Duration,
 
     /// Let every user in, each by the files' modes; otherwise only the user who mounts
     #[arg(long)]
-    pub allow_other: bool,
+    pub(super) allow_other: bool,
 
     /// The share to mount, where the ticket opens several
     #[arg(long, value_name = "NAME")]
-    pub share: Option<OsString>,
+    pub(super) share: Option<OsString>,
 
     /// Options as mount(8) passes them: ro, allow_other, nosuid, suid, nodev, dev, noexec, exec, noatime,
     /// default_permissions; those of systemd and fstab are ignored
     #[arg(short = 'o', value_name = "OPT[,OPT]", value_delimiter = ',')]
-    pub options: Vec<String>,
+    pub(super) options: Vec<String>,
 
     /// What to log on standard error
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Warn, env = "WORMHOLE_LOG")]
-    pub log: LogLevel,
+    pub(super) log: LogLevel,
 }
 
 /// `wormhole unmount`.
 #[derive(Debug, Args)]
-pub struct UnmountArgs {
+pub(super) struct UnmountArgs {
     /// Where it is mounted
-    pub mountpoint: PathBuf,
+    pub(super) mountpoint: PathBuf,
 
     /// Take it off the tree now, also while programs use it
     #[arg(long)]
-    pub lazy: bool,
+    pub(super) lazy: bool,
 }
 
 /// `wormhole status`.
 #[derive(Debug, Args)]
-pub struct StatusArgs {
+pub(super) struct StatusArgs {
     /// Only the mount here
-    pub mountpoint: Option<PathBuf>,
+    pub(super) mountpoint: Option<PathBuf>,
 
     /// A JSON array, one object for each mount
     #[arg(long)]
-    pub json: bool,
+    pub(super) json: bool,
 }
 
 /// How much is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogLevel {
+pub(super) enum LogLevel {
     /// Nothing.
     Off,
     /// What failed for good.
@@ -128,7 +128,7 @@ pub enum LogLevel {
 
 impl LogLevel {
     /// The word, as a filter takes it.
-    pub fn directive(self) -> &'static str {
+    pub(super) fn directive(self) -> &'static str {
         match self {
             LogLevel::Off => "off",
             LogLevel::Error => "error",
@@ -152,7 +152,7 @@ fn parse_memory(text: &str) -> Result<u64, String> {
 }
 
 /// Bytes: a number with k, M, G (or kB, KB, MB, GB; powers of 1000) or Ki, Mi, Gi (or KiB, MiB, GiB; powers of 1024).
-pub fn parse_size(text: &str) -> Result<u64, String> {
+pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {

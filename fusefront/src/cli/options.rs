@@ -4,18 +4,18 @@ use crate::config::{Access, MountFlags};
 
 /// What `-o` asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MountOptions {
+pub(super) struct MountOptions {
     /// For whom.
-    pub access: Access,
+    pub(super) access: Access,
     /// What programs may do.
-    pub flags: MountFlags,
+    pub(super) flags: MountFlags,
 }
 
 /// Reads the options; the last of two that contradict each other wins, as in mount(8).
 ///
 /// # Errors
 /// A line for people, about the first one that cannot be had.
-pub fn parse(options: &[String]) -> Result<MountOptions, String> {
+pub(super) fn parse(options: &[String]) -> Result<MountOptions, String> {
     let mut parsed = MountOptions::default();
     for option in options {
         match option.as_str() {
@@ -33,7 +33,9 @@ pub fn parse(options: &[String]) -> Result<MountOptions, String> {
             "rw" => return Err("-o rw: a share is read-only; leave it out or write ro".to_owned()),
             other if other.starts_with("x-") || other.starts_with("comment=") => {}
             other => {
-                return Err(format!("-o {other}: this option is not known (`wormhole mount --help` lists them)"));
+                return Err(format!(
+                    "-o {other}: this option is not known (`wormhole mount --help` lists them)"
+                ));
             }
         }
     }

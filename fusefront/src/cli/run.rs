@@ -124,7 +124,11 @@ async fn end(mounted: &Mounted, stop: &mut Stop, deadline: Duration) {
     match mounted.detach(Detach::IfIdle) {
         Ok(()) => {}
         Err(MountError::Busy { path }) => {
-            say(&format!("{} is busy: detached; open files are served for {} s more", path.display(), deadline.as_secs()));
+            say(&format!(
+                "{} is busy: detached; open files are served for {} s more",
+                path.display(),
+                deadline.as_secs()
+            ));
             if let Err(error) = mounted.detach(Detach::Lazily) {
                 tracing::warn!(%error, "the mount could not be detached");
             }
@@ -165,7 +169,8 @@ fn status(args: &StatusArgs) -> anyhow::Result<()> {
 /// The report of the mount at `wanted`, which is not touched.
 fn only(reports: Vec<Report>, wanted: &Path) -> anyhow::Result<Vec<Report>> {
     let near = mountinfo::resolve_parent(wanted).unwrap_or_else(|_| wanted.to_owned());
-    let found: Vec<Report> = reports.into_iter().filter(|report| Path::new(&report.mountpoint) == near).collect();
+    let found: Vec<Report> =
+        reports.into_iter().filter(|report| Path::new(&report.mountpoint) == near).collect();
     if found.is_empty() {
         return Err(anyhow!(
             "no mount of this user answers for {} (`wormhole status` lists them)",

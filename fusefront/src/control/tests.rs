@@ -101,7 +101,9 @@ fn a_folder_that_others_may_write_to_is_not_used() {
 #[test]
 fn the_text_says_what_the_json_does() {
     let text = report("/mnt/a").to_string();
-    for part in ["/mnt/a", "films (pid 7, up 1 min 1 s)", "connected to 127.0.0.1:4433 for 1 min 0 s", "RTT 0.25 ms"] {
+    for part in
+        ["/mnt/a", "films (pid 7, up 1 min 1 s)", "connected to 127.0.0.1:4433 for 1 min 0 s", "RTT 0.25 ms"]
+    {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(text.contains("3.0 MiB in 3 requests: 2.0 MiB from memory, 1.0 MiB from the host"), "{text}");

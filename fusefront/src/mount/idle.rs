@@ -13,7 +13,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 const KEEP_BYTES: u64 = 8 << 20;
 
 /// Runs for as long as the lane does.
-pub async fn watch(l1: L1, stats: Arc<Stats>) {
+pub(super) async fn watch(l1: L1, stats: Arc<Stats>) {
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut seen = None;

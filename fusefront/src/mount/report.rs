@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// What stays the same over the life of a mount.
-pub struct Reporter {
+pub(super) struct Reporter {
     info: MountInfo,
     share: ShareInfo,
     read_ahead_error: Option<String>,
@@ -26,12 +26,12 @@ pub struct Reporter {
 
 impl Reporter {
     /// For a mount made now; `read_ahead_error` says why the kernel's read-ahead could not be raised.
-    pub fn new(info: MountInfo, share: ShareInfo, read_ahead_error: Option<String>) -> Reporter {
+    pub(super) fn new(info: MountInfo, share: ShareInfo, read_ahead_error: Option<String>) -> Reporter {
         Reporter { info, share, read_ahead_error, mounted: Instant::now() }
     }
 
     /// The mount now.
-    pub fn report(&self, client: &Client, vfs: &Vfs, pool: &Pool, l1: &L1) -> Report {
+    pub(super) fn report(&self, client: &Client, vfs: &Vfs, pool: &Pool, l1: &L1) -> Report {
         let stats = vfs.stats();
         let memory = pool.stats();
         let held = vfs.held();

@@ -62,7 +62,8 @@ fn a_mount_is_read_only_and_trusts_nothing_from_the_host() {
     };
     let mut config = MountConfig::new(ticket, "/mnt".into());
     let options = fuse_config(&config).mount_options;
-    for option in [MountOption::RO, MountOption::NoSuid, MountOption::NoDev, MountOption::DefaultPermissions] {
+    for option in [MountOption::RO, MountOption::NoSuid, MountOption::NoDev, MountOption::DefaultPermissions]
+    {
         assert!(options.contains(&option), "{option:?}");
     }
     assert_eq!(fuse_config(&config).acl, SessionACL::Owner);

@@ -94,7 +94,12 @@ impl Vfs {
     ///
     /// # Errors
     /// [`VfsError::Stale`] when the directory is another one by now, else what the host says.
-    pub async fn listing(&self, handle: HandleId, offset: u64, deadline: Instant) -> Result<Cursor, VfsError> {
+    pub async fn listing(
+        &self,
+        handle: HandleId,
+        offset: u64,
+        deadline: Instant,
+    ) -> Result<Cursor, VfsError> {
         let dir = self.dir(handle)?;
         let cookie = cookie_of(offset.max(AFTER_DOT_DOT));
         let ahead = match dir.take_ahead(cookie) {
@@ -196,4 +201,3 @@ impl Vfs {
         dir.keep_ahead(Ahead { cookie, outcome, abort: task.abort_handle() });
     }
 }
-

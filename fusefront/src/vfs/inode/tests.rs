@@ -44,7 +44,12 @@ fn a_taken_or_reserved_number_gets_one_of_the_upper_half() {
     assert_eq!(table.inode(&twin), Some(SYNTHETIC_FIRST));
     for inode in [0, 1, SYNTHETIC_FIRST + 5, u64::MAX] {
         let found = table
-            .look_up(NodeId::ROOT, &name(&inode.to_string()), Some(FileId { fs: 9, inode, birth: 1 }), FileKind::Regular)
+            .look_up(
+                NodeId::ROOT,
+                &name(&inode.to_string()),
+                Some(FileId { fs: 9, inode, birth: 1 }),
+                FileKind::Regular,
+            )
             .unwrap();
         assert!(found.node.0 > SYNTHETIC_FIRST, "{inode}");
     }

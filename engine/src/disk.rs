@@ -4,12 +4,12 @@ use std::{fs::File, os::fd::AsFd, sync::Arc};
 
 use tokio::time::Instant;
 use uring::{Pool, Ring};
-use wire::{Attr, ErrorCode, FileId, FileKind, SharePath, TicketId};
+use wire::{Attr, ErrorCode, FileId, FileKind, SharePath};
 
 use crate::{
     attr::Look,
     error::Fault,
-    files::{Key, OpenFile, OpenFiles},
+    files::{Grant, Key, OpenFile, OpenFiles},
     metrics::Metrics,
     share::{Place, Scope, resolve},
     work::Work,
@@ -28,7 +28,7 @@ pub(crate) struct Disk {
 /// The file a request is about, and how long it may take.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
-    pub(crate) ticket: TicketId,
+    pub(crate) grant: Grant,
     pub(crate) scope: Arc<Scope>,
     pub(crate) path: SharePath,
     pub(crate) id: Option<FileId>,
@@ -37,7 +37,7 @@ pub(crate) struct Asked {
 
 impl Asked {
     fn key(&self, file: FileId) -> Key {
-        Key { ticket: self.ticket, share: self.scope.share.id, file }
+        Key { grant: self.grant, share: self.scope.share.id, file }
     }
 
     /// Finds the file, whichever it is. May wait for the disk.
@@ -54,7 +54,7 @@ impl Asked {
 impl Disk {
     /// The attributes of the file.
     ///
-    /// A file that an open handle of the same ticket keeps in use is found by its id also where its name is gone or
+    /// A file that an open handle of the same grant keeps in use is found by its id also where its name is gone or
     /// given to another.
     pub(crate) async fn stat(&self, asked: Asked) -> Result<Attr, Fault> {
         let found = match asked.scope.place_in_memory(&asked.path) {

@@ -4,7 +4,7 @@ use std::{collections::HashMap, fs::File, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
-use wire::{FileId, ShareId, TicketId};
+use wire::{FileId, ShareId, auth::Claims, cursor::Writer};
 
 use crate::share::identity::FileSystem;
 
@@ -12,10 +12,25 @@ use crate::share::identity::FileSystem;
 /// file gives its space back.
 pub(crate) const IDLE_MAX: Duration = Duration::from_secs(60);
 
-/// Whose file it is: a file opened under one ticket answers to no other.
+/// What a session was granted, as a hash of its ticket's claims: equal grants, equal claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Grant([u8; 16]);
+
+impl Grant {
+    /// The grant of `claims`. All of them, since two tickets of one number may differ in their prefix.
+    pub(crate) fn of(claims: &Claims) -> Grant {
+        let mut bytes = Writer::new();
+        claims.write(&mut bytes);
+        let mut grant = [0; 16];
+        grant.copy_from_slice(&blake3::hash(bytes.as_bytes()).as_bytes()[..16]);
+        Grant(grant)
+    }
+}
+
+/// Whose file it is: a file opened under one grant answers to no other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
-    pub(crate) ticket: TicketId,
+    pub(crate) grant: Grant,
     pub(crate) share: ShareId,
     pub(crate) file: FileId,
 }
@@ -99,7 +114,7 @@ mod tests {
     use super::*;
 
     fn key(inode: u64) -> Key {
-        Key { ticket: TicketId([0; 8]), share: ShareId(0), file: FileId { fs: 1, inode, birth: 1 } }
+        Key { grant: Grant([0; 16]), share: ShareId(0), file: FileId { fs: 1, inode, birth: 1 } }
     }
 
     fn open() -> OpenFile {
@@ -139,7 +154,7 @@ mod tests {
         let first = files.insert(key(1), open(), now);
         let second = files.insert(key(1), open(), now);
         assert!(Arc::ptr_eq(&first.file, &second.file));
-        let other = Key { ticket: TicketId([9; 8]), ..key(1) };
-        assert!(files.get(&other, now).is_none(), "another ticket sees nothing of it");
+        let other = Key { grant: Grant([9; 16]), ..key(1) };
+        assert!(files.get(&other, now).is_none(), "another grant sees nothing of it");
     }
 }

@@ -22,6 +22,7 @@ use wire::{
 use crate::{
     disk::{Asked, Disk},
     error::Fault,
+    files::Grant,
     inspect, list,
     share::{Scope, Share},
     tickets::{Tickets, check_expiry},
@@ -47,6 +48,7 @@ pub(crate) struct Session {
     label: String,
     peer: SocketAddr,
     claims: Claims,
+    grant: Grant,
     scopes: Vec<Arc<Scope>>,
     since: Instant,
 }
@@ -127,8 +129,8 @@ impl Service {
         let number = self.sessions.fetch_add(1, Ordering::Relaxed) + 1;
         let (scopes, shares) = opened.into_iter().unzip();
         let Hello { claims, label, .. } = hello;
-        let session =
-            Session { number, label: printable(&label), peer, claims, scopes, since: Instant::now() };
+        let (label, grant) = (printable(&label), Grant::of(&claims));
+        let session = Session { number, label, peer, claims, grant, scopes, since: Instant::now() };
         let welcome = Welcome { version: PROTOCOL_VERSION, session: number, boot: self.boot, shares };
         Ok((Arc::new(session), welcome))
     }
@@ -215,7 +217,7 @@ impl Session {
     fn asked(&self, target: Target, deadline: Instant) -> Result<Asked, Fault> {
         let Target { share, path, id } = target;
         let (path, id): (SharePath, Option<FileId>) = (path, id);
-        Ok(Asked { ticket: self.claims.id, scope: self.scope(share)?, path, id, deadline })
+        Ok(Asked { grant: self.grant, scope: self.scope(share)?, path, id, deadline })
     }
 }
 

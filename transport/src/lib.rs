@@ -15,6 +15,8 @@ pub mod serve;
 pub mod server;
 pub mod settings;
 mod socket;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tls;
 
 pub use client::{Client, ClientConfig, ReadCall, SessionStats};
@@ -22,5 +24,5 @@ pub use error::{BindError, CallError, ConnectError};
 pub use identity::{Identity, IdentityError};
 pub use lane::Lane;
 pub use serve::{Answer, Serve, SessionSummary};
-pub use server::{Server, ServerConfig, ServerLimits};
+pub use server::{PathStats, Server, ServerConfig, ServerLimits};
 pub use settings::PacketSize;

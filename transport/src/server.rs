@@ -1,6 +1,7 @@
 //! The host's side: endpoints that take mounts in and answer them through [`Serve`].
 
 use std::{
+    collections::HashMap,
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{
@@ -11,7 +12,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use quinn::{AsyncUdpSocket, Endpoint, VarInt, crypto::rustls::QuicServerConfig};
+use quinn::{AsyncUdpSocket, Connection, Endpoint, VarInt, crypto::rustls::QuicServerConfig};
 use tokio::{sync::Semaphore, time};
 
 use crate::{
@@ -103,6 +104,29 @@ pub struct Server {
     endpoints: Mutex<Vec<(Endpoint, Option<socket::Closed>)>>,
     addresses: Vec<SocketAddr>,
     sessions: Arc<AtomicUsize>,
+    live: Arc<Live>,
+}
+
+/// Connections that are admitted, by their number; as many as sessions.
+type Live = Mutex<HashMap<usize, Connection>>;
+
+/// The way to one mount, as the host sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct PathStats {
+    /// The mount's address.
+    pub peer: SocketAddr,
+    /// The round trip in microseconds, smoothed.
+    pub rtt_us: u64,
+    /// Bytes of UDP payload the path is known to carry to the mount.
+    pub mtu_bytes: u16,
+    /// The congestion window towards the mount.
+    pub cwnd_bytes: u64,
+    /// Packets to the mount that were lost.
+    pub lost_packets: u64,
+    /// Times the path stopped to carry packets of the size found.
+    pub black_holes: u64,
+    /// Bytes of UDP payload sent.
+    pub sent_bytes: u64,
 }
 
 /// What the tasks of a server share.
@@ -112,6 +136,7 @@ struct Shared<S> {
     packets: PacketSize,
     crypto: Arc<QuicServerConfig>,
     sessions: Arc<AtomicUsize>,
+    live: Arc<Live>,
     strangers: Arc<Semaphore>,
 }
 
@@ -139,6 +164,7 @@ impl Server {
     ) -> Result<Server, BindError> {
         let ServerConfig { identity, limits, packets, .. } = config;
         let sessions = Arc::new(AtomicUsize::new(0));
+        let live = Arc::<Live>::default();
         let shared = Arc::new(Shared {
             serve,
             strangers: Arc::new(Semaphore::new(limits.strangers_max)),
@@ -146,6 +172,7 @@ impl Server {
             packets,
             crypto: tls::server(&identity).map_err(BindError::Key)?,
             sessions: sessions.clone(),
+            live: live.clone(),
         });
         let mut endpoints = Vec::with_capacity(sockets.len());
         let mut addresses = Vec::with_capacity(sockets.len());
@@ -162,7 +189,7 @@ impl Server {
         if endpoints.is_empty() {
             return Err(BindError::NoAddress);
         }
-        Ok(Server { endpoints: Mutex::new(endpoints), addresses, sessions })
+        Ok(Server { endpoints: Mutex::new(endpoints), addresses, sessions, live })
     }
 
     /// Where it listens, in the order of [`ServerConfig::listen`], with the real ports.
@@ -173,6 +200,24 @@ impl Server {
     /// Sessions that are admitted now.
     pub fn sessions(&self) -> usize {
         self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// The way to each admitted mount, in no order.
+    pub fn paths(&self) -> Vec<PathStats> {
+        let live = self.live.lock();
+        let path = |connection: &Connection| {
+            let stats = connection.stats();
+            PathStats {
+                peer: connection.remote_address(),
+                rtt_us: u64::try_from(stats.path.rtt.as_micros()).unwrap_or(u64::MAX),
+                mtu_bytes: stats.path.current_mtu,
+                cwnd_bytes: stats.path.cwnd,
+                lost_packets: stats.path.lost_packets,
+                black_holes: stats.path.black_holes_detected,
+                sent_bytes: stats.udp_tx.bytes,
+            }
+        };
+        live.values().map(path).collect()
     }
 
     /// Takes nobody in any more, tells every mount that the host stops, and waits for the sockets to close.

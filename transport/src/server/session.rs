@@ -96,6 +96,7 @@ async fn run<S: Serve>(
     });
     drop(send);
     session.shared.sessions.fetch_add(1, Ordering::Relaxed);
+    session.shared.live.lock().insert(connection.stable_id(), connection.clone());
     let ending = Ending { session, connection: connection.clone() };
     serve(&ending.session, &connection).await;
 }
@@ -110,6 +111,7 @@ impl<S: Serve> Drop for Ending<S> {
     fn drop(&mut self) {
         let Session { shared, state, requests, .. } = &*self.session;
         shared.sessions.fetch_sub(1, Ordering::Relaxed);
+        shared.live.lock().remove(&self.connection.stable_id());
         let stats = self.connection.stats();
         let reason = match self.connection.close_reason() {
             Some(reason) => reason.to_string(),

@@ -1,0 +1,205 @@
+//! Peers that do not keep to the protocol: before the hello, and after it.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use quinn::{Connection, Endpoint};
+use tokio::time;
+use transport::{Identity, Server};
+use wire::{
+    ErrorCode, Reply, Request, Ticket,
+    codec::{self, ReplyDecoder},
+    message::{Call, Class, Hello},
+};
+
+use crate::host::{Host, PATIENCE, connect, on_loopback, soon, stat};
+
+/// Takes any host key: strangers do not care.
+#[derive(Debug)]
+struct AnyKey;
+
+impl rustls::client::danger::ServerCertVerifier for AnyKey {
+    fn verify_server_cert(
+        &self,
+        _: &rustls::pki_types::CertificateDer<'_>,
+        _: &[rustls::pki_types::CertificateDer<'_>],
+        _: &rustls::pki_types::ServerName<'_>,
+        _: &[u8],
+        _: rustls::pki_types::UnixTime,
+    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+        Ok(rustls::client::danger::ServerCertVerified::assertion())
+    }
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &rustls::pki_types::CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &rustls::pki_types::CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        vec![rustls::SignatureScheme::ED25519]
+    }
+    fn requires_raw_public_keys(&self) -> bool {
+        true
+    }
+}
+
+/// A bare QUIC connection to the server; the endpoint must live as long.
+async fn bare(server: SocketAddr) -> (Endpoint, Connection) {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyKey))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![wire::version::ALPN.into()];
+    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(config).unwrap();
+    let endpoint = Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
+    let config = quinn::ClientConfig::new(Arc::new(crypto));
+    let connection = endpoint.connect_with(config, server, "x").unwrap().await.unwrap();
+    (endpoint, connection)
+}
+
+fn call(request: Request) -> bytes::Bytes {
+    codec::encode_call(&Call { class: Class::Metadata, id: 1, deadline_ms: 5_000, request })
+}
+
+/// Sends `bytes` as one request; the reply, or `None` where the stream or connection ended instead.
+async fn ask(connection: &Connection, bytes: &[u8]) -> Option<Reply> {
+    let exchange = async {
+        let (mut send, mut recv) = connection.open_bi().await.ok()?;
+        // The server may stop the stream before it has all.
+        let _ = send.write_all(bytes).await;
+        let _ = send.finish();
+        let mut decoder = ReplyDecoder::new();
+        while let Ok(Some(chunk)) = recv.read_chunk(usize::MAX, true).await {
+            let mut bytes = chunk.bytes;
+            if let Some(reply) = decoder.feed(&mut bytes).unwrap() {
+                return Some(reply);
+            }
+        }
+        None
+    };
+    time::timeout(PATIENCE, exchange).await.expect("an end in time")
+}
+
+async fn hello(connection: &Connection, ticket: &Ticket) {
+    let mut channel = [0; 32];
+    connection.export_keying_material(&mut channel, b"EXPORTER-wormhole-session", b"").unwrap();
+    let proof = ticket.secret.prove(&ticket.claims, &channel);
+    let hello = Hello {
+        version_min: 1,
+        version_max: 1,
+        claims: ticket.claims.clone(),
+        proof,
+        label: "bare".to_owned(),
+    };
+    let reply = ask(connection, &call(Request::Hello(hello))).await;
+    assert!(matches!(reply, Some(Reply::Welcome(_))), "{reply:?}");
+}
+
+fn setup() -> (Arc<Host>, Server, Identity, Ticket) {
+    let host = Host::new();
+    let (server, identity, ticket) = on_loopback(&host);
+    (host, server, identity, ticket)
+}
+
+#[tokio::test]
+async fn nothing_is_answered_before_the_hello() {
+    let (host, server, _, ticket) = setup();
+    let mut wrong = ticket.clone();
+    wrong.secret = wire::auth::Secret::from_bytes([3; 32]);
+    let hello = Hello {
+        version_min: 1,
+        version_max: 1,
+        claims: wrong.claims.clone(),
+        proof: wrong.secret.prove(&wrong.claims, &[0; 32]),
+        label: String::new(),
+    };
+    // The same refusal for a request, for nonsense and for a wrong proof.
+    for bytes in [call(stat()), vec![0xff; 100].into(), call(Request::Hello(hello))] {
+        let (_endpoint, connection) = bare(server.local_addrs()[0]).await;
+        let reply = ask(&connection, &bytes).await;
+        assert_eq!(reply, Some(Reply::error(ErrorCode::Refused)));
+        let end = time::timeout(PATIENCE, connection.closed()).await.unwrap();
+        assert!(matches!(end, quinn::ConnectionError::ApplicationClosed(_)), "{end}");
+    }
+    assert_eq!(host.counts.borrow().started, 0);
+    connect(&ticket).await.call(stat(), Class::Metadata, soon()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stranger_has_two_seconds_and_one_stream() {
+    let (_host, server, _, _) = setup();
+    let (_endpoint, connection) = bare(server.local_addrs()[0]).await;
+    let start = time::Instant::now();
+    let _first = connection.open_bi().await.unwrap();
+    let second = time::timeout(Duration::from_millis(200), connection.open_bi()).await;
+    assert!(second.is_err(), "a second stream before the hello");
+    let end = time::timeout(PATIENCE, connection.closed()).await.unwrap();
+    assert!(matches!(end, quinn::ConnectionError::ApplicationClosed(_)), "{end}");
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn a_hello_that_drips_is_cut_off() {
+    let (_host, server, _, ticket) = setup();
+    let (_endpoint, connection) = bare(server.local_addrs()[0]).await;
+    let (mut send, _recv) = connection.open_bi().await.unwrap();
+    send.write_all(&call(stat())[..10]).await.unwrap();
+    let end = time::timeout(PATIENCE, connection.closed()).await.unwrap();
+    assert!(matches!(end, quinn::ConnectionError::ApplicationClosed(_)), "{end}");
+    connect(&ticket).await.call(stat(), Class::Metadata, soon()).await.unwrap();
+}
+
+#[tokio::test]
+async fn random_bytes_from_an_admitted_peer_are_invalid_and_the_server_lives_on() {
+    let (host, server, _, ticket) = setup();
+    let (_endpoint, connection) = bare(server.local_addrs()[0]).await;
+    hello(&connection, &ticket).await;
+    let mut random = 0x1234_5678_u64;
+    for round in 0..200 {
+        let len = round * 13 % 3_000;
+        let bytes: Vec<u8> = (0..len)
+            .map(|_| {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99);
+                (random >> 56) as u8
+            })
+            .collect();
+        match ask(&connection, &bytes).await {
+            Some(Reply::Error { code: ErrorCode::Invalid | ErrorCode::NotSupported, .. }) | None => {}
+            other => panic!("round {round}: {other:?}"),
+        }
+    }
+    // A good header with every body, cut and stretched.
+    let good = call(stat());
+    for len in 0..good.len() {
+        let reply = ask(&connection, &good[..len]).await;
+        assert_eq!(reply, Some(Reply::error(ErrorCode::Invalid)), "{len} bytes");
+    }
+    let long = [&good[..], b"x"].concat();
+    assert_eq!(ask(&connection, &long).await, Some(Reply::error(ErrorCode::Invalid)));
+    // A second hello, though well-formed.
+    let second = Hello {
+        version_min: 1,
+        version_max: 1,
+        claims: ticket.claims.clone(),
+        proof: ticket.secret.prove(&ticket.claims, &[0; 32]),
+        label: String::new(),
+    };
+    let reply = ask(&connection, &call(Request::Hello(second))).await;
+    assert_eq!(reply, Some(Reply::error(ErrorCode::Invalid)));
+    // The same session still works, and so does another.
+    assert!(matches!(ask(&connection, &good).await, Some(Reply::Attr(_))));
+    connect(&ticket).await.call(stat(), Class::Metadata, soon()).await.unwrap();
+    assert_eq!(host.counts.borrow().ended, 0);
+}

@@ -359,5 +359,3 @@ impl Inner {
     }
 }
 
-#[cfg(test)]
-mod tests;

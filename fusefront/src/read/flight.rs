@@ -10,15 +10,15 @@ use tokio::{sync::oneshot, task::AbortHandle};
 use crate::error::VfsError;
 
 /// Who fetched a block ahead.
-pub type ReaderId = u64;
+pub(super) type ReaderId = u64;
 
 /// The outcome of a fetch, to each who waits for it.
-pub type Outcome = Result<Bytes, VfsError>;
+pub(super) type Outcome = Result<Bytes, VfsError>;
 
 /// Fetches under way. Bounded by the slots they hold or wait for: at most one a slot of the pool, and the demand
 /// reads that the kernel lets through at once.
 #[derive(Clone, Default)]
-pub struct Flights(Arc<Mutex<State>>);
+pub(super) struct Flights(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
@@ -36,7 +36,7 @@ struct Flight {
 }
 
 /// What a reader found.
-pub enum Found {
+pub(super) enum Found {
     /// In the cache.
     Cached(Bytes),
     /// On its way.
@@ -44,7 +44,7 @@ pub enum Found {
 }
 
 /// What a reader found or has to bring himself.
-pub enum Opened {
+pub(super) enum Opened {
     /// It was there.
     Found(Found),
     /// It was not: whoever asked fetches it, and waits like all others.
@@ -53,7 +53,7 @@ pub enum Opened {
 
 /// The right and duty to fetch a block. Dropped without [`Landing::land`] (the task was aborted, or panicked), it
 /// takes the flight off the table, and who waits sees his channel close.
-pub struct Landing {
+pub(super) struct Landing {
     flights: Flights,
     key: BlockKey,
     serial: u64,
@@ -62,12 +62,12 @@ pub struct Landing {
 impl Flights {
     /// Looks for a block among `cached` and the fetches under way, in this order and as one step, so that a block
     /// cannot land in between and be fetched twice.
-    pub fn find(&self, key: &BlockKey, cached: impl FnOnce(&BlockKey) -> Option<Bytes>) -> Option<Found> {
+    pub(super) fn find(&self, key: &BlockKey, cached: impl FnOnce(&BlockKey) -> Option<Bytes>) -> Option<Found> {
         self.0.lock().find(key, cached)
     }
 
     /// As [`Flights::find`], and opens a flight for the caller where there is none, in the same step.
-    pub fn find_or_open(&self, key: BlockKey, cached: impl FnOnce(&BlockKey) -> Option<Bytes>) -> Opened {
+    pub(super) fn find_or_open(&self, key: BlockKey, cached: impl FnOnce(&BlockKey) -> Option<Bytes>) -> Opened {
         let mut state = self.0.lock();
         if let Some(found) = state.find(&key, cached) {
             return Opened::Found(found);
@@ -78,12 +78,12 @@ impl Flights {
     }
 
     /// Whether the block is on its way.
-    pub fn contains(&self, key: &BlockKey) -> bool {
+    pub(super) fn contains(&self, key: &BlockKey) -> bool {
         self.0.lock().flights.contains_key(key)
     }
 
     /// Opens a flight ahead of any reader but `reader`; `None` when the block is on its way already.
-    pub fn open_ahead(&self, key: BlockKey, reader: ReaderId) -> Option<Landing> {
+    pub(super) fn open_ahead(&self, key: BlockKey, reader: ReaderId) -> Option<Landing> {
         let mut state = self.0.lock();
         if state.flights.contains_key(&key) {
             return None;
@@ -93,14 +93,14 @@ impl Flights {
     }
 
     /// Gives the flight the means to be called off. Too late for one that has landed: then it does nothing.
-    pub fn on_abort(&self, key: &BlockKey, abort: AbortHandle) {
+    pub(super) fn on_abort(&self, key: &BlockKey, abort: AbortHandle) {
         if let Some(flight) = self.0.lock().flights.get_mut(key) {
             flight.abort = Some(abort);
         }
     }
 
     /// Calls off what was fetched ahead for `reader` and nobody has joined; how many.
-    pub fn cancel(&self, reader: ReaderId) -> u64 {
+    pub(super) fn cancel(&self, reader: ReaderId) -> u64 {
         let mut aborts = Vec::new();
         self.0.lock().flights.retain(|_, flight| {
             let dead = flight.ahead_for == Some(reader) && flight.abort.is_some();
@@ -139,13 +139,13 @@ impl State {
 
 impl Landing {
     /// Whether somebody waits for the block.
-    pub fn is_awaited(&self) -> bool {
+    pub(super) fn is_awaited(&self) -> bool {
         let state = self.flights.0.lock();
         state.flights.get(&self.key).is_some_and(|flight| flight.ahead_for.is_none())
     }
 
     /// Ends the flight: `keep` runs first (the cache takes the block), then all who wait are told.
-    pub fn land(self, outcome: &Outcome, keep: impl FnOnce(BlockKey, &Bytes)) {
+    pub(super) fn land(self, outcome: &Outcome, keep: impl FnOnce(BlockKey, &Bytes)) {
         if let Ok(bytes) = outcome {
             keep(self.key, bytes);
         }

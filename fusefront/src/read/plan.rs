@@ -9,7 +9,7 @@ use uring::SlotClass;
 /// The class of the block to fetch at `at` for a read that goes on to `end` (exclusive).
 ///
 /// Blocks of sequential readers are whole extents from `whole_from` on, chunks before it.
-pub fn class_at(at: u64, end: u64, whole_from: u64) -> SlotClass {
+pub(super) fn class_at(at: u64, end: u64, whole_from: u64) -> SlotClass {
     let extent = SlotClass::Extent1M.bytes() as u64;
     if at - at % extent >= whole_from {
         return SlotClass::Extent1M;

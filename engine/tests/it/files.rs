@@ -4,6 +4,8 @@ use std::{
     fs::{self, OpenOptions},
     io::Write,
     os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink},
+    sync::mpsc,
+    thread,
 };
 
 use wire::{ByteLen, CHUNK_BYTES, ErrorCode, Extent, FileKind, Reply, Request, Version, chunk::ContentHash};
@@ -55,37 +57,39 @@ fn a_rewritten_file_is_stale_and_then_new() {
 #[test]
 fn a_file_rewritten_during_reads_is_one_version_or_an_error() {
     const LEN: usize = 1 << 20;
+    const ROUNDS: usize = 10;
     let rig = Rig::new(|dir| fs::write(dir.join("f"), vec![0; LEN]).unwrap());
     let file = OpenOptions::new().write(true).open(rig.dir.path().join("f")).unwrap();
-    let (stop, stopped) = std::sync::mpsc::channel::<()>();
-    let writer = std::thread::spawn(move || {
-        for round in 1u8.. {
+    let (go_on, asked) = mpsc::sync_channel::<()>(0);
+    let writer = thread::spawn(move || {
+        for round in (1u8..).zip(asked.iter()).map(|(round, ())| round) {
             // In two halves, so that a mixture would show.
             file.write_all_at(&vec![round; LEN / 2], 0).unwrap();
             file.write_all_at(&vec![round; LEN / 2], (LEN / 2) as u64).unwrap();
-            if stopped.recv_timeout(std::time::Duration::from_millis(5))
-                != Err(std::sync::mpsc::RecvTimeoutError::Timeout)
-            {
-                return;
-            }
         }
     });
-    let mut whole = 0;
-    for _ in 0..200 {
-        let attr = rig.peer.stat("f");
-        match rig.peer.read("f", &attr, Extent::new(0, LEN as u64)) {
-            // A look between the halves may be one version of its own while the clock stands; settled ones are whole.
-            Ok(bytes) if attr.settled => {
-                assert!(bytes.iter().all(|&b| b == bytes[0]), "a mixture of two versions");
-                whole += 1;
+    for _ in 0..ROUNDS {
+        let settled = loop {
+            let attr = rig.peer.stat("f");
+            if attr.settled {
+                break attr;
             }
-            Ok(_) => whole += 1,
-            Err(error) => assert_eq!(error, ErrorCode::Stale),
-        }
+        };
+        let read = || rig.peer.read("f", &settled, Extent::new(0, LEN as u64));
+        let before = read().unwrap();
+        assert!(before.iter().all(|&b| b == before[0]));
+        go_on.send(()).unwrap();
+        // The writer is at it: each answer is the old bytes, all of them, until it is none any more.
+        let end = loop {
+            match read() {
+                Ok(bytes) => assert!(bytes == before, "a mixture of two versions"),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(end, ErrorCode::Stale);
     }
-    drop(stop);
+    drop(go_on);
     writer.join().unwrap();
-    assert!(whole > 0, "no read succeeded at all");
     rig.end();
 }
 

@@ -8,5 +8,6 @@
 mod command;
 mod files;
 mod listing;
+mod mounts;
 mod rig;
 mod tickets;

@@ -233,6 +233,9 @@ impl Client {
             read.extent,
             slot.capacity()
         );
+        if len == 0 {
+            return Ok(slot.fill(0));
+        }
         let deadline = read.deadline;
         let mut states = self.owner.shared.state.subscribe();
         loop {

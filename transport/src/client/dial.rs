@@ -156,16 +156,23 @@ impl Dialer {
         // A host never opens a stream.
         transport.max_concurrent_bidi_streams(VarInt::from_u32(0));
         config.transport_config(Arc::new(transport));
-        let connecting = endpoint.connect_with(config, address, SERVER_NAME).map_err(io::Error::other)?;
+        let endpoint = endpoint.clone();
         let (ticket, label) = (self.ticket.clone(), self.config.label.clone());
         Ok(async move {
-            let connection = match time::timeout_at(deadline, connecting).await {
-                Ok(Ok(connection)) => connection,
-                Ok(Err(_)) if mismatch.load(Ordering::Relaxed) => {
-                    return Err(ConnectError::WrongHost { address });
+            // A handshake gives up after QUIC's idle timeout, which is shorter than a patient deadline; the deadline ends it.
+            let connection = loop {
+                let connecting = endpoint
+                    .connect_with(config.clone(), address, SERVER_NAME)
+                    .map_err(|error| ConnectError::Local(io::Error::other(error)))?;
+                match time::timeout_at(deadline, connecting).await {
+                    Ok(Ok(connection)) => break connection,
+                    Ok(Err(ConnectionError::TimedOut)) => {}
+                    Ok(Err(_)) if mismatch.load(Ordering::Relaxed) => {
+                        return Err(ConnectError::WrongHost { address });
+                    }
+                    Ok(Err(error)) => return Err(handshake_error(address, &error)),
+                    Err(_) => return Err(nobody(address)),
                 }
-                Ok(Err(error)) => return Err(handshake_error(address, &error)),
-                Err(_) => return Err(nobody(address)),
             };
             Session::open(connection, &ticket, &label, deadline).await
         })
@@ -212,7 +219,7 @@ fn nobody(address: SocketAddr) -> ConnectError {
 
 fn handshake_error(address: SocketAddr, error: &ConnectionError) -> ConnectError {
     match error {
-        ConnectionError::TimedOut | ConnectionError::Reset => nobody(address),
+        ConnectionError::Reset => nobody(address),
         ConnectionError::VersionMismatch => ConnectError::VersionMismatch,
         ConnectionError::ConnectionClosed(close)
             if close.error_code == TransportErrorCode::crypto(NO_APPLICATION_PROTOCOL) =>

@@ -12,7 +12,6 @@ use quinn::{Connection, ConnectionError, ConnectionStats};
 use tokio::time::Instant;
 use wire::{
     ErrorCode, Reply, Request, ShareId, Ticket,
-    limits::NAME_BYTES_MAX,
     message::{Call, Class, Hello, Welcome},
     version::PROTOCOL_VERSION,
 };
@@ -148,7 +147,7 @@ async fn greet(
         version_max: PROTOCOL_VERSION,
         claims: ticket.claims.clone(),
         proof: ticket.secret.prove(&ticket.claims, &channel),
-        label: clip(label, NAME_BYTES_MAX).to_owned(),
+        label: label.to_owned(),
     };
     let patience = deadline.saturating_duration_since(Instant::now());
     let deadline_ms = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
@@ -184,25 +183,9 @@ fn admission(code: ErrorCode) -> ConnectError {
     }
 }
 
-/// The longest prefix of `text` of at most `bytes_max` bytes.
-fn clip(text: &str, bytes_max: usize) -> &str {
-    let mut end = bytes_max.min(text.len());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_label_is_clipped_between_characters() {
-        assert_eq!(clip("käse", 2), "k");
-        assert_eq!(clip("käse", 3), "kä");
-        assert_eq!(clip("käse", 99), "käse");
-    }
 
     #[test]
     fn codes_of_the_host_tell_what_to_do() {

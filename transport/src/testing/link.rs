@@ -87,14 +87,8 @@ impl Link {
     /// A network with nobody on it.
     pub fn new(config: LinkConfig) -> Link {
         let random = config.seed;
-        let state = State {
-            config,
-            random,
-            sent: 0,
-            dropped: 0,
-            cut: HashSet::new(),
-            inboxes: HashMap::new(),
-        };
+        let state =
+            State { config, random, sent: 0, dropped: 0, cut: HashSet::new(), inboxes: HashMap::new() };
         Link { state: Arc::new(Mutex::new(state)) }
     }
 

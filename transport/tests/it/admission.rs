@@ -51,7 +51,8 @@ async fn nobody_listening_is_unreachable_at_the_deadline() {
     let identity = Identity::generate().unwrap();
     let config = ClientConfig { connect_deadline: Duration::from_millis(300), ..ClientConfig::default() };
     let start = Instant::now();
-    let error = Client::connect(ticket(&identity, &[silent.local_addr().unwrap()]), config).await.unwrap_err();
+    let error =
+        Client::connect(ticket(&identity, &[silent.local_addr().unwrap()]), config).await.unwrap_err();
     assert!(matches!(error, ConnectError::Unreachable { .. }), "{error}");
     assert!(start.elapsed() >= Duration::from_millis(300));
     assert!(error.to_string().contains(&silent.local_addr().unwrap().to_string()), "{error}");

@@ -223,7 +223,13 @@ pub(crate) fn soon() -> Instant {
 }
 
 pub(crate) fn read(start: u64, len: u64, class: Class) -> ReadCall {
-    ReadCall { target: target(), version: version(), extent: Extent::new(start, len), class, deadline: soon() }
+    ReadCall {
+        target: target(),
+        version: version(),
+        extent: Extent::new(start, len),
+        class,
+        deadline: soon(),
+    }
 }
 
 pub(crate) fn stat() -> Request {

@@ -80,11 +80,8 @@ async fn a_reply_that_does_not_fit_is_never_taken_for_data() {
             _ => assert!(matches!(error, CallError::UnexpectedReply { .. }), "{error}"),
         }
     }
-    let request = Request::Read {
-        target: target(),
-        version: crate::host::version(),
-        extent: wire::Extent::new(0, 10),
-    };
+    let request =
+        Request::Read { target: target(), version: crate::host::version(), extent: wire::Extent::new(0, 10) };
     host.reads.send_replace(Reads::Served);
     let error = client.call(request, Class::Demand, soon()).await.unwrap_err();
     assert!(matches!(error, CallError::UnexpectedReply { .. }), "{error}");
@@ -152,10 +149,8 @@ async fn ipv4_and_ipv6_share_a_port() {
     .unwrap_err();
     assert!(matches!(error, BindError::Address { .. }), "{error}");
     let v6 = std::net::SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, port));
-    let second = Server::bind(
-        ServerConfig { listen: vec![v6], ..ServerConfig::new(identity.clone()) },
-        host.clone(),
-    );
+    let second =
+        Server::bind(ServerConfig { listen: vec![v6], ..ServerConfig::new(identity.clone()) }, host.clone());
     match second {
         Ok(second) => {
             let ticket = crate::host::ticket(&identity, &second.local_addrs());

@@ -1,6 +1,6 @@
 //! A host that stops and comes back.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::time::{self, Instant};
 use transport::{CallError, Client, Identity, Server, ServerConfig};
@@ -11,8 +11,8 @@ use crate::host::{
 };
 
 /// A server at the same address with the same key.
-fn again(identity: &Identity, server: &Server, host: &Arc<Host>) -> Server {
-    let config = ServerConfig { listen: server.local_addrs(), ..ServerConfig::new(identity.clone()) };
+fn again(identity: &Identity, listen: Vec<SocketAddr>, host: &Arc<Host>) -> Server {
+    let config = ServerConfig { listen, ..ServerConfig::new(identity.clone()) };
     Server::bind(config, host.clone()).unwrap()
 }
 
@@ -38,7 +38,7 @@ async fn a_read_in_flight_survives_a_restart_of_the_host() {
     server.shutdown(PATIENCE).await;
     host.until(|counts| counts.ended == 1).await;
     let second_host = Host::with_shares(2, vec![1]);
-    let _second = again(&identity, &server, &second_host);
+    let _second = again(&identity, server.local_addrs(), &second_host);
     let filled = reading.await.unwrap().unwrap();
     assert!(filled.as_ref() == pattern(77, 1 << 20));
     assert_eq!(client.welcome().boot, 2);
@@ -73,12 +73,14 @@ fn a_crashed_host_resets_its_old_sessions_at_once() {
         .await
         .unwrap()
     });
-    // Drops the driver's task: nothing more is sent.
+    // Drops the driver's task first, so that nothing more is sent; then the socket.
+    let addresses = server.local_addrs();
     drop(first_life);
+    drop(server);
     let second_life = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     second_life.block_on(async {
         let second_host = Host::with_shares(2, vec![1]);
-        let _second = again(&identity, &server, &second_host);
+        let _second = again(&identity, addresses, &second_host);
         let start = Instant::now();
         client.call(stat(), Class::Metadata, soon()).await.unwrap();
         // Without a reset it would take the idle timeout of 5 s.
@@ -95,7 +97,7 @@ async fn shares_keep_their_numbers_when_the_host_renumbers() {
     let client = connect(&ticket).await;
     assert_eq!(asked_about(&client, 1).await, 1);
     server.shutdown(PATIENCE).await;
-    let _second = again(&identity, &server, &Host::with_shares(2, vec![2, 1]));
+    let _second = again(&identity, server.local_addrs(), &Host::with_shares(2, vec![2, 1]));
     assert_eq!(asked_about(&client, 1).await, 2);
     assert_eq!(asked_about(&client, 2).await, 1);
     let ids: Vec<u16> = client.welcome().shares.iter().map(|share| share.id.0).collect();
@@ -108,7 +110,7 @@ async fn a_share_that_is_gone_is_stale() {
     let (server, identity, ticket) = on_loopback(&host);
     let client = connect(&ticket).await;
     server.shutdown(PATIENCE).await;
-    let _second = again(&identity, &server, &Host::with_shares(2, vec![1]));
+    let _second = again(&identity, server.local_addrs(), &Host::with_shares(2, vec![1]));
     assert_eq!(asked_about(&client, 1).await, 1);
     let error = client.call(Request::Statfs(ShareId(2)), Class::Metadata, soon()).await.unwrap_err();
     assert!(matches!(error, CallError::Host { code: ErrorCode::Stale, .. }), "{error}");
@@ -122,7 +124,7 @@ async fn a_ticket_refused_after_a_restart_fails_calls_at_once() {
     server.shutdown(PATIENCE).await;
     let mut other = Host::new();
     Arc::get_mut(&mut other).unwrap().ticket_key = [8; 32];
-    let _second = again(&identity, &server, &other);
+    let _second = again(&identity, server.local_addrs(), &other);
     let start = Instant::now();
     let error = client.call(stat(), Class::Metadata, soon()).await.unwrap_err();
     assert!(matches!(error, CallError::Host { code: ErrorCode::Refused, .. }), "{error}");

@@ -49,11 +49,14 @@ const BACKGROUND_MAX: u16 = 64;
 const CONGESTION_AT: u16 = 48;
 
 /// What is asked of the kernel; each is left out where the kernel is too old for it.
-const CAPABILITIES: [InitFlags; 7] = [
+///
+/// READDIRPLUS_AUTO is not among them: with it the kernel lists all but the first piece of a directory without
+/// attributes and then looks each entry up. `find -printf %s` on 20,000 files took 4.2 s with it and 0.17 s without;
+/// plain `ls` takes 0.2 s either way.
+const CAPABILITIES: [InitFlags; 6] = [
     InitFlags::FUSE_ASYNC_READ,
     InitFlags::FUSE_PARALLEL_DIROPS,
     InitFlags::FUSE_DO_READDIRPLUS,
-    InitFlags::FUSE_READDIRPLUS_AUTO,
     InitFlags::FUSE_CACHE_SYMLINKS,
     InitFlags::FUSE_AUTO_INVAL_DATA,
     InitFlags::FUSE_ASYNC_DIO,

@@ -72,6 +72,8 @@ pub struct Mounted {
     /// Closes when the session's thread ends.
     gone: mpsc::Receiver<()>,
     control: Option<control::Server>,
+    /// How long a drop waits for the session to end.
+    drop_patience: Duration,
 }
 
 /// Checks the mountpoint, then connects to the host. A dropped future leaves nothing behind.
@@ -167,8 +169,15 @@ impl Prepared {
             .name("wormhole-session".to_owned())
             .spawn(move || serve(session, &tell, alive))
             .map_err(MountError::Thread)?;
-        let mut mounted =
-            Mounted { info, client: client.clone(), lane: Some(lane), ended, gone, control: None };
+        let mut mounted = Mounted {
+            info,
+            client: client.clone(),
+            lane: Some(lane),
+            ended,
+            gone,
+            control: None,
+            drop_patience: DROP_PATIENCE,
+        };
         let read_ahead_error =
             bdi::raise_read_ahead(&mounted.info.device).err().map(|error| error.to_string());
         if let Some(error) = &read_ahead_error {
@@ -248,6 +257,7 @@ impl Mounted {
     /// Says goodbye to the host, and stops every thread. What still waits for an answer gets an I/O error.
     pub async fn finish(mut self) {
         self.control = None;
+        self.drop_patience = Duration::ZERO;
         if let Some(lane) = &self.lane {
             let client = self.client.clone();
             let closing = lane.handle().spawn(async move { timeout(CLOSE_PATIENCE, client.close()).await });
@@ -269,7 +279,7 @@ impl Drop for Mounted {
             }
         }
         // In use by somebody: then it ends with him, or with this process.
-        if self.gone.recv_timeout(DROP_PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+        if self.gone.recv_timeout(self.drop_patience) == Err(mpsc::RecvTimeoutError::Timeout) {
             tracing::warn!("programs still use the detached mount");
         }
         if let Some(lane) = self.lane.take() {

@@ -284,8 +284,8 @@ impl Inner {
                 None => {}
             }
         }
-        let end = end.min(reader.version.size.0);
-        let class = plan::class_at(at, end, reader.whole_from.load(Relaxed));
+        let size = reader.version.size.0;
+        let class = plan::class_at(at, end.min(size), reader.whole_from.load(Relaxed), size);
         let key = BlockKey::at(reader.content, class, at);
         Ok((key, self.fetch_demand(reader, key, deadline)?))
     }

@@ -2,7 +2,8 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
 
 use crate::config::{DEADLINE_DEFAULT, MEMORY_BYTES_MIN};
 
@@ -82,9 +83,9 @@ pub(super) struct MountArgs {
     #[arg(short = 'o', value_name = "OPT[,OPT]", value_delimiter = ',')]
     pub(super) options: Vec<String>,
 
-    /// What to log on standard error
-    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Warn, env = "WORMHOLE_LOG")]
-    pub(super) log: LogLevel,
+    /// What to log on standard error: error, warn, info, debug, trace, or a filter such as info,transport=debug
+    #[arg(long, value_name = "LEVEL", default_value = "warn", env = "WORMHOLE_LOG", value_parser = parse_filter)]
+    pub(super) log: String,
 }
 
 /// `wormhole unmount`.
@@ -109,39 +110,15 @@ pub(super) struct StatusArgs {
     pub(super) json: bool,
 }
 
-/// How much is logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum LogLevel {
-    /// Nothing.
-    Off,
-    /// What failed for good.
-    Error,
-    /// What is degraded.
-    Warn,
-    /// Changes of state.
-    Info,
-    /// What the developers look at.
-    Debug,
-    /// Everything.
-    Trace,
-}
-
-impl LogLevel {
-    /// The word, as a filter takes it.
-    pub(super) fn directive(self) -> &'static str {
-        match self {
-            LogLevel::Off => "off",
-            LogLevel::Error => "error",
-            LogLevel::Warn => "warn",
-            LogLevel::Info => "info",
-            LogLevel::Debug => "debug",
-            LogLevel::Trace => "trace",
-        }
-    }
-}
-
 /// The longest deadline that makes sense: past it, a program waits for nobody.
 const DEADLINE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+fn parse_filter(text: &str) -> Result<String, String> {
+    match EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
 
 fn parse_memory(text: &str) -> Result<u64, String> {
     let bytes = parse_size(text)?;

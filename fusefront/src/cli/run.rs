@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     fs,
-    io::{self, Read, Write},
+    io::{self, IsTerminal, Read, Write},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -20,7 +20,7 @@ use tokio::{
 use wire::{Name, Ticket, limits};
 
 use super::{
-    args::{Cli, Command, LogLevel, MountArgs, StatusArgs, UnmountArgs},
+    args::{Cli, Command, MountArgs, StatusArgs, UnmountArgs},
     options,
 };
 use crate::{
@@ -68,7 +68,7 @@ fn mount(args: MountArgs) -> anyhow::Result<()> {
     let share = args.share.as_deref().map(|name| {
         Name::new(name.as_bytes()).unwrap_or_else(|_| usage("--share: this cannot be the name of a share"))
     });
-    log_to_stderr(args.log);
+    log_to_stderr(&args.log);
     let ticket = read_ticket(&args.ticket)?;
     let mut config = MountConfig::new(ticket, args.mountpoint);
     config.share = share;
@@ -204,7 +204,12 @@ fn read_bounded(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-fn log_to_stderr(level: LogLevel) {
-    let filter = tracing_subscriber::EnvFilter::new(level.directive());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).init();
+fn log_to_stderr(filter: &str) {
+    let filter = tracing_subscriber::EnvFilter::new(filter);
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_target(false)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
 }

@@ -2,14 +2,18 @@
 //!
 //! A sequential reader takes whole extents of 1 MiB, so that later replies are one slice. Any other read takes the
 //! smallest aligned block that holds all of what is left of it, so that a 4 KiB read costs 4 KiB; above 128 KiB it is
-//! cut at whole extents too. A file that fits in one block is one block.
+//! cut at whole extents too. A file of at most one chunk is one block: it is mostly read to its end, and the kernel's
+//! first request asks for less.
 
 use uring::SlotClass;
 
-/// The class of the block to fetch at `at` for a read that goes on to `end` (exclusive).
+/// The class of the block to fetch at `at` for a read that goes on to `end` (exclusive), in a file of `size` bytes.
 ///
 /// Blocks of sequential readers are whole extents from `whole_from` on, chunks before it.
-pub(super) fn class_at(at: u64, end: u64, whole_from: u64) -> SlotClass {
+pub(super) fn class_at(at: u64, end: u64, whole_from: u64, size: u64) -> SlotClass {
+    if size <= wire::CHUNK_BYTES {
+        return SlotClass::Chunk128K;
+    }
     let extent = SlotClass::Extent1M.bytes() as u64;
     if at - at % extent >= whole_from {
         return SlotClass::Extent1M;
@@ -31,23 +35,30 @@ mod tests {
 
     const KIB: u64 = 1024;
     const RANDOM: u64 = u64::MAX;
+    const LARGE: u64 = 1 << 30;
 
     #[test]
     fn lone_reads_fetch_the_smallest_block_that_holds_them() {
-        assert_eq!(class_at(0, 4 * KIB, RANDOM), SlotClass::Page4K);
-        assert_eq!(class_at(12 * KIB, 16 * KIB, RANDOM), SlotClass::Page4K);
-        assert_eq!(class_at(0, 10 * KIB, RANDOM), SlotClass::Block16K);
-        assert_eq!(class_at(12 * KIB, 20 * KIB, RANDOM), SlotClass::Chunk128K, "straddles two blocks of 16 KiB");
-        assert_eq!(class_at(0, 128 * KIB, RANDOM), SlotClass::Chunk128K);
-        assert_eq!(class_at(0, 256 * KIB, RANDOM), SlotClass::Extent1M);
-        assert_eq!(class_at(1000 * KIB, 1100 * KIB, RANDOM), SlotClass::Chunk128K, "straddles two extents");
+        assert_eq!(class_at(0, 4 * KIB, RANDOM, LARGE), SlotClass::Page4K);
+        assert_eq!(class_at(12 * KIB, 16 * KIB, RANDOM, LARGE), SlotClass::Page4K);
+        assert_eq!(class_at(0, 10 * KIB, RANDOM, LARGE), SlotClass::Block16K);
+        assert_eq!(class_at(12 * KIB, 20 * KIB, RANDOM, LARGE), SlotClass::Chunk128K, "straddles two blocks of 16 KiB");
+        assert_eq!(class_at(0, 128 * KIB, RANDOM, LARGE), SlotClass::Chunk128K);
+        assert_eq!(class_at(0, 256 * KIB, RANDOM, LARGE), SlotClass::Extent1M);
+        assert_eq!(class_at(1000 * KIB, 1100 * KIB, RANDOM, LARGE), SlotClass::Chunk128K, "straddles two extents");
+    }
+
+    #[test]
+    fn small_file_is_one_block() {
+        assert_eq!(class_at(0, 4 * KIB, RANDOM, 128 * KIB), SlotClass::Chunk128K);
+        assert_eq!(class_at(0, 4 * KIB, RANDOM, 128 * KIB + 1), SlotClass::Page4K);
     }
 
     #[test]
     fn sequential_reads_fetch_whole_extents_past_the_head() {
         let head = 256 * KIB;
-        assert_eq!(class_at(256 * KIB, 512 * KIB, head), SlotClass::Chunk128K);
-        assert_eq!(class_at(1024 * KIB, 1028 * KIB, head), SlotClass::Extent1M);
-        assert_eq!(class_at(0, 4 * KIB, 0), SlotClass::Extent1M);
+        assert_eq!(class_at(256 * KIB, 512 * KIB, head, LARGE), SlotClass::Chunk128K);
+        assert_eq!(class_at(1024 * KIB, 1028 * KIB, head, LARGE), SlotClass::Extent1M);
+        assert_eq!(class_at(0, 4 * KIB, 0, LARGE), SlotClass::Extent1M);
     }
 }

@@ -2,10 +2,11 @@
 
 #![forbid(unsafe_code)]
 
-use std::{io::Write, process::ExitCode};
+use std::{io::Write, net::SocketAddr, process::ExitCode};
 
 use anyhow::Context;
 use clap::Parser;
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use wormhole_engine::{
@@ -43,12 +44,9 @@ fn host(args: &HostArgs) -> anyhow::Result<()> {
     start_log(&args.log)?;
     let config = args.config()?;
     if let Some(address) = args.metrics {
-        metrics_exporter_prometheus::PrometheusBuilder::new()
-            .with_http_listener(address)
-            .install()
-            .with_context(|| {
-                format!("serving metrics on {address}: choose another address with --metrics")
-            })?;
+        serve_metrics(address).with_context(|| {
+            format!("serving metrics on {address}: choose another address with --metrics")
+        })?;
     }
     // Before the host runs, so that a signal from then on ends it in order.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().context("starting up")?;
@@ -79,6 +77,17 @@ fn host(args: &HostArgs) -> anyhow::Result<()> {
     }
     // Without running destructors of what may still hang on a disk: the kernel cleans up after a process.
     std::process::exit(0);
+}
+
+/// Upper bounds of the latency histograms, in seconds: from a page cache hit to a disk that hangs.
+const LATENCY_BUCKETS: [f64; 14] =
+    [25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 100e-3, 500e-3, 2.0, 10.0];
+
+fn serve_metrics(address: SocketAddr) -> Result<(), BuildError> {
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &LATENCY_BUCKETS)?
+        .with_http_listener(address)
+        .install()
 }
 
 fn listen_for(kind: SignalKind) -> anyhow::Result<Signal> {

@@ -125,6 +125,10 @@ fn failures_are_one_line_that_says_what_to_do() {
     assert!(ticket.contains("--ticket-file"), "{ticket}");
     let memory = failure(&run(&[&at(""), "--memory", "1"]));
     assert!(memory.contains("memory"), "{memory}");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let scraped = listener.local_addr().unwrap().to_string();
+    let metrics = failure(&run(&[&at(""), "--metrics", &scraped]));
+    assert!(metrics.contains(&scraped) && metrics.contains("--metrics"), "{metrics}");
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap().to_string();
     let mut taken = Command::new(env!("CARGO_BIN_EXE_wormhole-engine"));

@@ -7,6 +7,7 @@
 #[cfg(feature = "cli")]
 mod command;
 mod files;
+mod life;
 mod listing;
 mod mounts;
 mod rig;

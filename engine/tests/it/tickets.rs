@@ -4,9 +4,9 @@ use std::fs;
 
 use transport::ConnectError;
 use wire::{ErrorCode, Extent, FileKind, Name, auth::Secret};
-use wormhole_engine::{config::ShareConfig, error::HostError, host::Host};
+use wormhole_engine::config::ShareConfig;
 
-use crate::rig::{Peer, Rig, config, path};
+use crate::rig::{Peer, Rig, path};
 
 #[test]
 fn a_wrong_secret_or_a_wrong_host_is_refused() {
@@ -63,61 +63,5 @@ fn a_ticket_opens_the_shares_it_names() {
     claims.shares = vec![Name::new(b"second").unwrap()];
     let narrow = Peer::connect(rig.host.issue(claims)).unwrap();
     assert_eq!(narrow.share_names(), ["second"]);
-    rig.end();
-}
-
-#[test]
-fn the_ticket_outlives_the_host() {
-    let rig = Rig::new(|dir| fs::write(dir.join("f"), b"x").unwrap());
-    let (before, attr) = (rig.host.ticket(), rig.peer.stat("f"));
-    let Rig { dir, state, host, peer } = rig;
-    peer.close();
-    host.stop().unwrap();
-    let host = Host::start(config(dir.path(), state.path())).unwrap();
-    let after = host.ticket();
-    assert_eq!(
-        (after.host_key, &after.claims, &after.secret),
-        (before.host_key, &before.claims, &before.secret)
-    );
-    let peer = Peer::connect(after).unwrap();
-    assert_eq!(peer.stat("f").id, attr.id, "the file's id as well");
-    peer.close();
-    host.stop().unwrap();
-}
-
-#[test]
-fn one_state_directory_one_host_and_one_port_one_host() {
-    let rig = Rig::new(|_| {});
-    let locked = Host::start(config(rig.dir.path(), rig.state.path())).unwrap_err();
-    assert!(matches!(locked, HostError::StateLocked { pid: Some(pid), .. } if pid == std::process::id()));
-    let state = tempfile::tempdir().unwrap();
-    let mut taken = config(rig.dir.path(), state.path());
-    taken.listen = rig.host.local_addrs();
-    let taken = Host::start(taken).unwrap_err();
-    let address = rig.host.local_addrs()[0].to_string();
-    assert!(matches!(taken, HostError::Bind(_)), "{taken}");
-    assert!(taken.to_string().contains(&address) && taken.to_string().contains("--listen"), "{taken}");
-    rig.end();
-}
-
-#[test]
-fn more_readers_than_buffers_wait_for_each_other() {
-    const LEN: usize = 4 << 20;
-    let bytes = crate::rig::pattern(LEN, 5);
-    let rig =
-        Rig::with(|dir| fs::write(dir.join("f"), &bytes).unwrap(), |config| config.memory_bytes = 8 << 20);
-    let ticket = rig.host.ticket();
-    std::thread::scope(|scope| {
-        for _ in 0..12 {
-            let (ticket, bytes) = (ticket.clone(), &bytes);
-            scope.spawn(move || {
-                let peer = Peer::connect(ticket).unwrap();
-                for _ in 0..4 {
-                    assert!(peer.read_all("f").unwrap() == *bytes);
-                }
-                peer.close();
-            });
-        }
-    });
     rig.end();
 }

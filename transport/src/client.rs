@@ -359,8 +359,8 @@ impl Shared {
         self.dialer.close();
     }
 
-    /// Keeps what a session counted when it ends.
-    fn bury(&self, session: &Session, reason: &str) {
+    /// Keeps what a session counted when it ends; whether another one is wanted.
+    fn bury(&self, session: &Session, reason: &str) -> bool {
         let stats = session.stats();
         let mut history = self.history.lock();
         history.lost_packets += stats.path.lost_packets;
@@ -369,7 +369,7 @@ impl Shared {
         history.received_bytes += stats.udp_rx.bytes;
         history.since = Instant::now();
         drop(history);
-        self.change(State::Lost(reason.into()));
+        self.change(State::Lost(reason.into()))
     }
 
     /// Takes up a new session.

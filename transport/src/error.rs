@@ -53,7 +53,7 @@ pub enum ConnectError {
         reason: String,
     },
     /// This machine has no socket for it.
-    #[error("no UDP socket on this machine: {0}")]
+    #[error("this machine gives no UDP socket")]
     Local(#[source] io::Error),
 }
 
@@ -102,7 +102,7 @@ impl CallError {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The address is taken or not of this machine.
-    #[error("cannot listen on {address}: {source}; choose another with --listen")]
+    #[error("cannot listen on {address}: choose another with --listen")]
     Address {
         /// As configured.
         address: SocketAddr,

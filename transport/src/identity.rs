@@ -27,7 +27,7 @@ pub struct Identity {
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// The file or its folder could not be read or made.
-    #[error("host key {}: {source}", path.display())]
+    #[error("host key {} cannot be read or made", path.display())]
     File {
         /// The key file.
         path: PathBuf,

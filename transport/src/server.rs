@@ -78,8 +78,8 @@ pub struct ServerLimits {
     /// Bytes of read-ahead and warm-up in one session that are read, sent or not yet acked. Half of the send window, so
     /// that a demand read never waits behind it.
     pub bulk_bytes_max: u32,
-    /// The same for reads of all classes.
-    pub read_bytes_max: u32,
+    /// The same for answers of all kinds and classes.
+    pub answer_bytes_max: u32,
 }
 
 impl Default for ServerLimits {
@@ -93,7 +93,7 @@ impl Default for ServerLimits {
             answer_deadline: Duration::from_secs(60),
             requests_max: 1_024,
             bulk_bytes_max: 5_000_000,
-            read_bytes_max: 16 << 20,
+            answer_bytes_max: 16 << 20,
         }
     }
 }

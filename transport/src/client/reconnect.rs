@@ -21,8 +21,10 @@ pub(super) async fn run(shared: Arc<Shared>, first: Arc<Session>) {
     loop {
         // Without a deadline: a session is meant to last, and QUIC's idle timeout ends a dead one.
         let reason = session.ended().await;
+        if !shared.bury(&session, &reason) {
+            return;
+        }
         tracing::warn!(%reason, "session lost; connecting again");
-        shared.bury(&session, &reason);
         let Some(next) = again(&shared).await else { return };
         tracing::info!(peer = %next.peer(), "connected again");
         session = Arc::new(next);

@@ -14,7 +14,7 @@ use tokio::{
 use wire::{
     DecodeError, ErrorCode, Request,
     codec::{self, CallDecoder},
-    limits::READ_BYTES_MAX,
+    limits::{TARGET_BYTES_MAX, XATTR_BYTES_MAX},
     message::{Call, Class},
 };
 
@@ -132,23 +132,34 @@ async fn respond<S: Serve>(session: &Session<S>, send: &mut SendStream, call: Ca
     result
 }
 
-/// Waits until the bytes of a read fit into the session's budgets; held until the mount has them.
+/// Waits until the bytes of an answer fit into the session's budgets; held until the mount has them.
 async fn admit<'s, S: Serve>(
     session: &'s Session<S>,
     call: &Call,
 ) -> (Option<SemaphorePermit<'s>>, Option<SemaphorePermit<'s>>) {
-    let Request::Read { extent, .. } = &call.request else { return (None, None) };
     let limits = &session.shared.limits;
-    let bytes = u32::try_from(extent.len.0.min(READ_BYTES_MAX)).unwrap_or(u32::MAX);
-    // Nobody closes the semaphores; a budget smaller than one read admits one read at a time.
+    let bytes = answer_bytes_max(&call.request);
+    // Nobody closes the semaphores; a budget smaller than one answer admits one at a time.
     let bulk = match call.class {
         Class::Readahead | Class::Warmup => {
             session.bulk.acquire_many(bytes.min(limits.bulk_bytes_max)).await.ok()
         }
         Class::Metadata | Class::Demand => None,
     };
-    let reads = session.reads.acquire_many(bytes.min(limits.read_bytes_max)).await.ok();
-    (bulk, reads)
+    let any = session.answers.acquire_many(bytes.min(limits.answer_bytes_max)).await.ok();
+    (bulk, any)
+}
+
+/// The most that the answer to a request holds: what a mount that never takes it would pin.
+fn answer_bytes_max(request: &Request) -> u32 {
+    let bytes = match request {
+        Request::Read { extent, .. } => usize::try_from(extent.len.0).unwrap_or(usize::MAX),
+        Request::List { bytes_max, .. } => *bytes_max as usize,
+        Request::GetXattr { .. } | Request::ListXattr(_) => XATTR_BYTES_MAX,
+        Request::Readlink(_) => TARGET_BYTES_MAX,
+        Request::Hello(_) | Request::Stat(_) | Request::Statfs(_) | Request::Verify { .. } => 1024,
+    };
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 /// Sends an answer and waits until the mount has all of it.

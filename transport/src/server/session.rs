@@ -39,8 +39,8 @@ pub(super) struct Session<S: Serve> {
     pub(super) state: Arc<S::Session>,
     /// Bytes of read-ahead and warm-up that may still be admitted.
     pub(super) bulk: Semaphore,
-    /// Bytes of any read that may still be admitted.
-    pub(super) reads: Semaphore,
+    /// Bytes of any answer that may still be admitted.
+    pub(super) answers: Semaphore,
     pub(super) requests: AtomicU64,
 }
 
@@ -90,7 +90,7 @@ async fn run<S: Serve>(
     let session = Arc::new(Session {
         state,
         bulk: Semaphore::new(limits.bulk_bytes_max as usize),
-        reads: Semaphore::new(limits.read_bytes_max as usize),
+        answers: Semaphore::new(limits.answer_bytes_max as usize),
         requests: AtomicU64::new(0),
         shared,
     });

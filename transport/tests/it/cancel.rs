@@ -12,7 +12,8 @@ const READ: u64 = 1 << 20;
 /// A server that admits two bulk reads of 1 MiB at once.
 fn server(host: &std::sync::Arc<Host>) -> (Server, wire::Ticket) {
     let identity = transport::Identity::generate().unwrap();
-    let limits = ServerLimits { bulk_bytes_max: 2 << 20, read_bytes_max: 4 << 20, ..ServerLimits::default() };
+    let limits =
+        ServerLimits { bulk_bytes_max: 2 << 20, answer_bytes_max: 4 << 20, ..ServerLimits::default() };
     let config = ServerConfig { limits, ..loopback_config(&identity) };
     let server = Server::bind(config, host.clone()).unwrap();
     let ticket = ticket(&identity, &server.local_addrs());

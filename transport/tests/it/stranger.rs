@@ -4,14 +4,14 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use quinn::{Connection, Endpoint};
 use tokio::time;
-use transport::{Identity, Server};
+use transport::{Client, ClientConfig, ConnectError, Identity, Server, ServerConfig, ServerLimits};
 use wire::{
     ErrorCode, Reply, Request, Ticket,
     codec::{self, ReplyDecoder},
     message::{Call, Class, Hello},
 };
 
-use crate::host::{Host, PATIENCE, connect, on_loopback, soon, stat};
+use crate::host::{Host, PATIENCE, connect, loopback_config, on_loopback, soon, stat, ticket};
 
 /// Takes any host key: strangers do not care.
 #[derive(Debug)]
@@ -202,4 +202,45 @@ async fn random_bytes_from_an_admitted_peer_are_invalid_and_the_server_lives_on(
     assert!(matches!(ask(&connection, &good).await, Some(Reply::Attr(_))));
     connect(&ticket).await.call(stat(), Class::Metadata, soon()).await.unwrap();
     assert_eq!(host.counts.borrow().ended, 0);
+}
+
+/// A server with limits of its own, and a ticket for it.
+fn limited(limits: ServerLimits) -> (Server, Ticket) {
+    let identity = Identity::generate().unwrap();
+    let config = ServerConfig { limits, ..loopback_config(&identity) };
+    let server = Server::bind(config, Host::new()).unwrap();
+    let ticket = ticket(&identity, &server.local_addrs());
+    (server, ticket)
+}
+
+#[tokio::test]
+async fn a_request_that_drips_is_reset_and_the_session_lives_on() {
+    let limits = ServerLimits { request_deadline: Duration::from_millis(50), ..ServerLimits::default() };
+    let (server, ticket) = limited(limits);
+    let (_endpoint, connection) = bare(server.local_addrs()[0]).await;
+    hello(&connection, &ticket).await;
+    let (mut send, mut recv) = connection.open_bi().await.unwrap();
+    send.write_all(&call(stat())[..10]).await.unwrap();
+    let end = time::timeout(PATIENCE, recv.read_chunk(1, true)).await.unwrap().unwrap_err();
+    assert!(matches!(end, quinn::ReadError::Reset(_)), "{end}");
+    assert!(matches!(ask(&connection, &call(stat())).await, Some(Reply::Attr(_))));
+}
+
+#[tokio::test]
+async fn a_crowd_of_strangers_makes_peers_prove_their_address() {
+    let (server, ticket) = limited(ServerLimits { strangers_max: 4, ..ServerLimits::default() });
+    let (_one, _first) = bare(server.local_addrs()[0]).await;
+    let (_two, _second) = bare(server.local_addrs()[0]).await;
+    // From here on the way in is a retry longer, and still open.
+    connect(&ticket).await.call(stat(), Class::Metadata, soon()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_full_of_strangers_is_busy_until_their_time_is_up() {
+    let (server, ticket) = limited(ServerLimits { strangers_max: 1, ..ServerLimits::default() });
+    let (_endpoint, stranger) = bare(server.local_addrs()[0]).await;
+    let error = Client::connect(ticket.clone(), ClientConfig::default()).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Busy), "{error}");
+    time::timeout(PATIENCE, stranger.closed()).await.unwrap();
+    connect(&ticket).await.call(stat(), Class::Metadata, soon()).await.unwrap();
 }

@@ -93,7 +93,8 @@ impl HostConfig {
             state_dir,
             memory_bytes: MEMORY_BYTES_DEFAULT,
             files_open_max: files_open_max_default(),
-            stop_deadline: Duration::from_secs(2),
+            // Sessions, then reads, then a second for threads: below the five seconds a service manager is promised.
+            stop_deadline: Duration::from_millis(1_500),
         }
     }
 

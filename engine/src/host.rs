@@ -172,9 +172,10 @@ fn bind(
 /// A number that tells this run of the host from every other.
 fn boot_number() -> Result<u64, HostError> {
     let mut bytes = [0; 8];
-    SystemRandom::new()
-        .fill(&mut bytes)
-        .map_err(|_| HostError::Thread(std::io::Error::other("the kernel gives no random bytes")))?;
+    SystemRandom::new().fill(&mut bytes).map_err(|_| HostError::Kernel {
+        what: "random numbers",
+        source: std::io::Error::other("getrandom(2) failed"),
+    })?;
     Ok(u64::from_le_bytes(bytes))
 }
 

@@ -2,11 +2,11 @@
 
 use std::{net::UdpSocket, time::Duration};
 
-use tokio::time::{self, Instant};
+use tokio::time;
 use transport::{Client, ClientConfig, ConnectError, Identity};
 use wire::auth::Secret;
 
-use crate::host::{Host, connect, on_loopback, stat, ticket};
+use crate::host::{Host, connect, now, on_loopback, stat, ticket};
 
 const PROMPT: Duration = Duration::from_secs(2);
 
@@ -50,7 +50,7 @@ async fn nobody_listening_is_unreachable_at_the_deadline() {
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let identity = Identity::generate().unwrap();
     let config = ClientConfig { connect_deadline: Duration::from_millis(300), ..ClientConfig::default() };
-    let start = Instant::now();
+    let start = now();
     let error =
         Client::connect(ticket(&identity, &[silent.local_addr().unwrap()]), config).await.unwrap_err();
     assert!(matches!(error, ConnectError::Unreachable { .. }), "{error}");

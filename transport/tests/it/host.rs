@@ -218,8 +218,14 @@ pub(crate) fn version() -> Version {
     Version { size: ByteLen(1 << 40), mtime: Timestamp::default(), ctime: Timestamp::default() }
 }
 
+/// This moment on the clock of the test: paused over the link; real over sockets, where it makes deadlines and bounds.
+pub(crate) fn now() -> Instant {
+    // clock: a deadline is a moment, and nothing waits for the real one to pass but what a deadline must end.
+    Instant::now()
+}
+
 pub(crate) fn soon() -> Instant {
-    Instant::now() + PATIENCE
+    now() + PATIENCE
 }
 
 pub(crate) fn read(start: u64, len: u64, class: Class) -> ReadCall {

@@ -2,14 +2,14 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::time::{self, Instant};
+use tokio::time;
 use transport::{
     CallError, Client, ClientConfig, ConnectError, Identity, Server, ServerConfig,
     testing::{self, Link, LinkConfig},
 };
 use wire::message::Class;
 
-use crate::host::{Host, Reads, pattern, pool, read, slot, stat, ticket};
+use crate::host::{Host, Reads, now, pattern, pool, read, slot, stat, ticket};
 
 const HOST: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), 4433);
 const MOUNT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2)), 5000);
@@ -44,7 +44,7 @@ async fn data_is_right_under_loss_reordering_and_duplication() {
         for n in 0..16_u64 {
             let (client, slot) = (client.clone(), slot(&pool));
             let mut call = read(n * 131_071, 200_000, Class::Demand);
-            call.deadline = Instant::now() + Duration::from_secs(120);
+            call.deadline = now() + Duration::from_secs(120);
             reads.spawn(async move { (n, client.read(call, slot).await.unwrap()) });
         }
         while let Some(read) = reads.join_next().await {
@@ -65,7 +65,7 @@ async fn a_cut_that_heals_resumes_the_call() {
     link.cut(HOST);
     link.cut(MOUNT);
     let mut call = read(3, 1 << 20, Class::Demand);
-    call.deadline = Instant::now() + Duration::from_secs(60);
+    call.deadline = now() + Duration::from_secs(60);
     let reading = tokio::spawn({
         let (client, slot) = (client.clone(), slot(&pool));
         async move { client.read(call, slot).await }
@@ -84,7 +84,7 @@ async fn a_short_cut_keeps_the_session() {
     let host = Host::new();
     let (link, _server, client) = over(LinkConfig::default(), &host).await;
     link.cut(HOST);
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = now() + Duration::from_secs(30);
     let calling = tokio::spawn({
         let client = client.clone();
         async move { client.call(stat(), Class::Metadata, deadline).await }
@@ -102,7 +102,7 @@ async fn a_half_open_link_for_good_fails_at_the_deadline() {
         let (link, _server, client) = over(LinkConfig::default(), &host).await;
         link.cut(cut);
         for patience in [2, 30] {
-            let start = Instant::now();
+            let start = now();
             let deadline = start + Duration::from_secs(patience);
             let error = client.call(stat(), Class::Metadata, deadline).await.unwrap_err();
             match patience {
@@ -132,14 +132,14 @@ async fn an_idle_session_lasts() {
     let (_link, server, client) = over(LinkConfig::default(), &host).await;
     time::timeout(Duration::from_secs(600), std::future::pending::<()>()).await.unwrap_err();
     assert_eq!((server.sessions(), client.stats().reconnects), (1, 0));
-    client.call(stat(), Class::Metadata, Instant::now() + Duration::from_secs(1)).await.unwrap();
+    client.call(stat(), Class::Metadata, now() + Duration::from_secs(1)).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_host_is_unreachable_at_the_deadline() {
     let link = Link::new(LinkConfig::default());
     let identity = Identity::generate().unwrap();
-    let start = Instant::now();
+    let start = now();
     let connecting = testing::connect(&link, MOUNT, ticket(&identity, &[HOST]), ClientConfig::default());
     let error = connecting.await.unwrap_err();
     assert!(matches!(error, ConnectError::Unreachable { .. }), "{error}");
@@ -154,13 +154,13 @@ async fn a_slow_peer_gets_its_answer_and_holds_nobody_up() {
     let (_link, _server, client) = over(far, &host).await;
     let pool = pool();
     let mut call = read(0, 1 << 20, Class::Readahead);
-    call.deadline = Instant::now() + Duration::from_secs(60);
+    call.deadline = now() + Duration::from_secs(60);
     let slow = tokio::spawn({
         let (client, slot) = (client.clone(), slot(&pool));
         async move { client.read(call, slot).await }
     });
     host.until(|counts| counts.started == 1).await;
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = now() + Duration::from_secs(5);
     client.call(stat(), Class::Metadata, deadline).await.unwrap();
     assert!(slow.await.unwrap().unwrap().as_ref() == pattern(0, 1 << 20));
 }
@@ -171,7 +171,7 @@ async fn calls_wait_for_the_next_session_until_their_deadline() {
     let (link, server, client) = over(LinkConfig::default(), &host).await;
     host.reads.send_replace(Reads::Held);
     server.shutdown(Duration::from_secs(5)).await;
-    let start = Instant::now();
+    let start = now();
     let error = client.call(stat(), Class::Metadata, start + Duration::from_secs(7)).await.unwrap_err();
     assert!(matches!(error, CallError::Lost { .. }), "{error}");
     assert_eq!(start.elapsed().as_secs(), 7);
@@ -184,11 +184,11 @@ async fn a_seed_repeats_its_run() {
     let mut runs = Vec::new();
     for _ in 0..2 {
         let host = Host::new();
-        let start = Instant::now();
+        let start = now();
         let (link, _server, client) = over(lossy(42), &host).await;
         let pool = pool();
         let mut call = read(0, 1 << 20, Class::Demand);
-        call.deadline = Instant::now() + Duration::from_secs(120);
+        call.deadline = now() + Duration::from_secs(120);
         client.read(call, slot(&pool)).await.unwrap();
         runs.push((start.elapsed(), link.datagrams()));
         client.close().await;

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
 use transport::{BindError, CallError, Identity, Lane, Server, ServerConfig};
 use wire::{ErrorCode, Reply, Request, ShareId, message::Class};
 
 use crate::host::{
-    Host, Reads, connect, loopback_config, on_loopback, pattern, pool, read, slot, soon, stat, target,
+    Host, Reads, connect, loopback_config, now, on_loopback, pattern, pool, read, slot, soon, stat, target,
 };
 
 #[tokio::test]
@@ -96,7 +95,7 @@ async fn a_deadline_ends_a_call_that_the_host_holds() {
     host.reads.send_replace(Reads::Held);
     let pool = pool();
     let mut call = read(0, 4096, Class::Demand);
-    call.deadline = Instant::now() + Duration::from_millis(100);
+    call.deadline = now() + Duration::from_millis(100);
     let error = client.read(call, slot(&pool)).await.unwrap_err();
     assert!(matches!(error, CallError::Deadline), "{error}");
     host.until(|counts| counts.withdrawn == 1).await;

@@ -2,12 +2,12 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::time::{self, Instant};
+use tokio::time;
 use transport::{CallError, Client, Identity, Server, ServerConfig};
 use wire::{ErrorCode, Reply, Request, ShareId, auth::Secret, message::Class};
 
 use crate::host::{
-    Host, PATIENCE, Reads, connect, loopback_config, on_loopback, pattern, pool, read, slot, soon, stat,
+    Host, PATIENCE, Reads, connect, loopback_config, now, on_loopback, pattern, pool, read, slot, soon, stat,
 };
 
 /// A server at the same address with the same key.
@@ -81,7 +81,7 @@ fn a_crashed_host_resets_its_old_sessions_at_once() {
     second_life.block_on(async {
         let second_host = Host::with_shares(2, vec![1]);
         let _second = again(&identity, addresses, &second_host);
-        let start = Instant::now();
+        let start = now();
         client.call(stat(), Class::Metadata, soon()).await.unwrap();
         // Without a reset it would take the idle timeout of 5 s.
         assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
@@ -125,7 +125,7 @@ async fn a_ticket_refused_after_a_restart_fails_calls_at_once() {
     let mut other = Host::new();
     Arc::get_mut(&mut other).unwrap().ticket_key = [8; 32];
     let _second = again(&identity, server.local_addrs(), &other);
-    let start = Instant::now();
+    let start = now();
     let error = client.call(stat(), Class::Metadata, soon()).await.unwrap_err();
     assert!(matches!(error, CallError::Host { code: ErrorCode::Refused, .. }), "{error}");
     assert!(start.elapsed() < PATIENCE / 2);

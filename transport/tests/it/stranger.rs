@@ -11,7 +11,7 @@ use wire::{
     message::{Call, Class, Hello},
 };
 
-use crate::host::{Host, PATIENCE, connect, loopback_config, on_loopback, soon, stat, ticket};
+use crate::host::{Host, PATIENCE, connect, loopback_config, now, on_loopback, soon, stat, ticket};
 
 /// Takes any host key: strangers do not care.
 #[derive(Debug)]
@@ -141,7 +141,7 @@ async fn nothing_is_answered_before_the_hello() {
 async fn a_stranger_has_two_seconds_and_one_stream() {
     let (_host, server, _, _) = setup();
     let (_endpoint, connection) = bare(server.local_addrs()[0]).await;
-    let start = time::Instant::now();
+    let start = now();
     let _first = connection.open_bi().await.unwrap();
     let second = time::timeout(Duration::from_millis(200), connection.open_bi()).await;
     assert!(second.is_err(), "a second stream before the hello");

@@ -61,7 +61,7 @@ async fn nobody_listening_is_unreachable_at_the_deadline() {
 #[tokio::test]
 async fn an_address_without_a_route_fails_at_once() {
     let identity = Identity::generate().unwrap();
-    // The kernel refuses to connect a socket to port 0 of nothing that is routed: a multicast scope without interface.
+    // The kernel refuses a link-local address that names no interface.
     let mut ticket = ticket(&identity, &[([127, 0, 0, 1], 9).into()]);
     ticket.addresses = vec!["[fe80::1]:9".to_owned()];
     let connecting = Client::connect(ticket, ClientConfig::default());

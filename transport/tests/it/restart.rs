@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::time;
 use transport::{CallError, Client, Identity, Server, ServerConfig};
-use wire::{ErrorCode, Reply, Request, ShareId, auth::Secret, message::Class};
+use wire::{ErrorCode, Reply, Request, ShareId, message::Class};
 
 use crate::host::{
     Host, PATIENCE, Reads, connect, loopback_config, now, on_loopback, pattern, pool, read, slot, soon, stat,
@@ -129,5 +129,4 @@ async fn a_ticket_refused_after_a_restart_fails_calls_at_once() {
     let error = client.call(stat(), Class::Metadata, soon()).await.unwrap_err();
     assert!(matches!(error, CallError::Host { code: ErrorCode::Refused, .. }), "{error}");
     assert!(start.elapsed() < PATIENCE / 2);
-    assert_ne!(ticket.secret, Secret::from_bytes([0; 32]));
 }

@@ -141,7 +141,7 @@ impl ReadPath {
         let mut pieces = Vec::with_capacity(2);
         for_each_block(extent, reader.version.size, |at| {
             let (key, bytes) = self.0.cached_at(reader.content, at)?;
-            let wanted = key.extent(reader.version.size).intersect(&extent)?;
+            let wanted = part_of(&key, at, extent.end().0, reader.version.size)?;
             pieces.push(Piece { key, wanted, state: PieceState::Here { bytes } });
             Some(wanted.end().0)
         })?;
@@ -162,7 +162,12 @@ impl ReadPath {
     /// # Errors
     /// [`VfsError::Stale`] when the file is of another version now, [`VfsError::Deadline`] at `deadline`, else what
     /// the host or the session said.
-    pub async fn read(&self, reader: Arc<Reader>, extent: Extent, deadline: Instant) -> Result<Bytes, VfsError> {
+    pub async fn read(
+        &self,
+        reader: Arc<Reader>,
+        extent: Extent,
+        deadline: Instant,
+    ) -> Result<Bytes, VfsError> {
         let extent = extent.clip(reader.version.size);
         let mut pieces = self.0.start(&reader, extent, deadline)?;
         // After the demand, so that its requests are first on the wire.
@@ -228,6 +233,11 @@ impl Piece {
     }
 }
 
+/// The bytes of a block from `at` on that a read up to `end` wants: not those before `at`, which a smaller block gave.
+fn part_of(key: &BlockKey, at: u64, end: u64, size: ByteLen) -> Option<Extent> {
+    key.extent(size).intersect(&Extent::new(at, end.saturating_sub(at)))
+}
+
 /// Walks `extent` block by block: `next` is told where it is and says where that block's part ends.
 fn for_each_block(extent: Extent, size: ByteLen, mut next: impl FnMut(u64) -> Option<u64>) -> Option<()> {
     let end = extent.end().0.min(size.0);
@@ -250,7 +260,12 @@ impl Inner {
     }
 
     /// Finds or starts every block of a demand read.
-    fn start(self: &Arc<Self>, reader: &Arc<Reader>, extent: Extent, deadline: Instant) -> Result<Vec<Piece>, VfsError> {
+    fn start(
+        self: &Arc<Self>,
+        reader: &Arc<Reader>,
+        extent: Extent,
+        deadline: Instant,
+    ) -> Result<Vec<Piece>, VfsError> {
         let size = reader.version.size;
         let mut pieces = Vec::with_capacity(2);
         let mut failed = None;
@@ -262,7 +277,7 @@ impl Inner {
                     return None;
                 }
             };
-            let wanted = key.extent(size).intersect(&extent)?;
+            let wanted = part_of(&key, at, extent.end().0, size)?;
             pieces.push(Piece { key, wanted, state });
             Some(wanted.end().0)
         });
@@ -312,7 +327,12 @@ impl Inner {
         Ok(PieceState::Coming(outcome))
     }
 
-    async fn fetch_again(self: &Arc<Self>, reader: &Arc<Reader>, key: BlockKey, deadline: Instant) -> Outcome {
+    async fn fetch_again(
+        self: &Arc<Self>,
+        reader: &Arc<Reader>,
+        key: BlockKey,
+        deadline: Instant,
+    ) -> Outcome {
         match self.fetch_demand(reader, key, deadline)? {
             PieceState::Here { bytes } => Ok(bytes),
             PieceState::Coming(outcome) => match timeout_at(deadline, outcome).await {
@@ -329,7 +349,9 @@ impl Inner {
         let slot = match slot {
             Some(slot) => Ok(slot),
             None => match usize::try_from(len).ok().and_then(SlotClass::for_len) {
-                Some(class) => timeout_at(deadline, self.l1.lend(class)).await.map_err(|_| VfsError::Deadline),
+                Some(class) => {
+                    timeout_at(deadline, self.l1.lend(class)).await.map_err(|_| VfsError::Deadline)
+                }
                 None => Err(VfsError::Deadline),
             },
         };
@@ -359,3 +381,5 @@ impl Inner {
     }
 }
 
+#[cfg(test)]
+mod tests;

@@ -27,13 +27,19 @@ impl Inner {
     /// Whether the extent is here or on its way now.
     fn fetch_extent_ahead(self: &Arc<Self>, reader: &Arc<Reader>, index: u64) -> bool {
         let key = BlockKey { content: reader.content, class: SlotClass::Extent1M, index };
-        debug_assert_eq!(key.class.bytes() as u64, EXTENT_BYTES, "the read-ahead window counts whole extents");
+        debug_assert_eq!(
+            key.class.bytes() as u64,
+            EXTENT_BYTES,
+            "the read-ahead window counts whole extents"
+        );
         if self.l1.get(&key).is_some() || self.flights.contains(&key) {
             return true;
         }
         let extent = key.extent(reader.version.size);
         let class = usize::try_from(extent.len.0).ok().and_then(SlotClass::for_len);
-        let Some(slot) = class.and_then(|class| self.l1.try_lend(class, Pressure::Served)) else { return false };
+        let Some(slot) = class.and_then(|class| self.l1.try_lend(class, Pressure::Served)) else {
+            return false;
+        };
         // Without a path, the reader's own next read gives the error.
         let Ok(target) = reader.locate.target() else { return false };
         let Some(landing) = self.flights.open_ahead(key, reader.id) else { return true };

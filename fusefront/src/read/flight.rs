@@ -62,12 +62,20 @@ pub(super) struct Landing {
 impl Flights {
     /// Looks for a block among `cached` and the fetches under way, in this order and as one step, so that a block
     /// cannot land in between and be fetched twice.
-    pub(super) fn find(&self, key: &BlockKey, cached: impl FnOnce(&BlockKey) -> Option<Bytes>) -> Option<Found> {
+    pub(super) fn find(
+        &self,
+        key: &BlockKey,
+        cached: impl FnOnce(&BlockKey) -> Option<Bytes>,
+    ) -> Option<Found> {
         self.0.lock().find(key, cached)
     }
 
     /// As [`Flights::find`], and opens a flight for the caller where there is none, in the same step.
-    pub(super) fn find_or_open(&self, key: BlockKey, cached: impl FnOnce(&BlockKey) -> Option<Bytes>) -> Opened {
+    pub(super) fn find_or_open(
+        &self,
+        key: BlockKey,
+        cached: impl FnOnce(&BlockKey) -> Option<Bytes>,
+    ) -> Opened {
         let mut state = self.0.lock();
         if let Some(found) = state.find(&key, cached) {
             return Opened::Found(found);
@@ -129,7 +137,12 @@ impl State {
         Some(Found::Joined(outcome))
     }
 
-    fn open(&mut self, key: BlockKey, ahead_for: Option<ReaderId>, waiters: Vec<oneshot::Sender<Outcome>>) -> u64 {
+    fn open(
+        &mut self,
+        key: BlockKey,
+        ahead_for: Option<ReaderId>,
+        waiters: Vec<oneshot::Sender<Outcome>>,
+    ) -> u64 {
         self.next += 1;
         let serial = self.next;
         self.flights.insert(key, Flight { serial, ahead_for, waiters, abort: None });

@@ -42,10 +42,18 @@ mod tests {
         assert_eq!(class_at(0, 4 * KIB, RANDOM, LARGE), SlotClass::Page4K);
         assert_eq!(class_at(12 * KIB, 16 * KIB, RANDOM, LARGE), SlotClass::Page4K);
         assert_eq!(class_at(0, 10 * KIB, RANDOM, LARGE), SlotClass::Block16K);
-        assert_eq!(class_at(12 * KIB, 20 * KIB, RANDOM, LARGE), SlotClass::Chunk128K, "straddles two blocks of 16 KiB");
+        assert_eq!(
+            class_at(12 * KIB, 20 * KIB, RANDOM, LARGE),
+            SlotClass::Chunk128K,
+            "straddles two blocks of 16 KiB"
+        );
         assert_eq!(class_at(0, 128 * KIB, RANDOM, LARGE), SlotClass::Chunk128K);
         assert_eq!(class_at(0, 256 * KIB, RANDOM, LARGE), SlotClass::Extent1M);
-        assert_eq!(class_at(1000 * KIB, 1100 * KIB, RANDOM, LARGE), SlotClass::Chunk128K, "straddles two extents");
+        assert_eq!(
+            class_at(1000 * KIB, 1100 * KIB, RANDOM, LARGE),
+            SlotClass::Chunk128K,
+            "straddles two extents"
+        );
     }
 
     #[test]

@@ -5,9 +5,14 @@ use wire::{ByteLen, FileId, Timestamp, Version};
 use super::*;
 
 fn key(index: u64) -> BlockKey {
-    let version = Version { size: ByteLen(1 << 30), mtime: Timestamp::default(), ctime: Timestamp::default() };
+    let version =
+        Version { size: ByteLen(1 << 30), mtime: Timestamp::default(), ctime: Timestamp::default() };
     let id = FileId { fs: 1, inode: 2, birth: 3 };
-    BlockKey { content: ContentKey::new(&[0; 32], b"share", &id, &version), class: SlotClass::Extent1M, index }
+    BlockKey {
+        content: ContentKey::new(&[0; 32], b"share", &id, &version),
+        class: SlotClass::Extent1M,
+        index,
+    }
 }
 
 fn ours(opened: Opened) -> (Landing, oneshot::Receiver<Outcome>) {

@@ -35,7 +35,11 @@ const fn member(folder: &'static str, imports: &'static [&'static str]) -> Membe
 const MEMBERS: [Member; 8] = [
     member("transport/wire", &[]),
     member("engine/uring", &[]),
-    member("transport", &["wire", "uring"]),
+    // Its tests switch its own feature `testing` on.
+    Member {
+        dev_imports: Allowed::These(&["wire", "uring", "transport"]),
+        ..member("transport", &["wire", "uring"])
+    },
     member("engine", &["wire", "uring", "transport"]),
     // A test of the mount may start a real host.
     Member {

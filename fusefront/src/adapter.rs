@@ -32,7 +32,7 @@ use crate::{
     errno,
     error::VfsError,
     vfs::{
-        Vfs,
+        By, Vfs,
         attr::{ATTR_TTL, ENTRY_TTL},
         handle::HandleId,
         inode::NodeId,
@@ -164,12 +164,13 @@ impl Filesystem for Adapter {
         self.vfs.forget(node(inode), lookups);
     }
 
-    fn getattr(&self, _req: &Request, inode: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
+    fn getattr(&self, _req: &Request, inode: INodeNo, file: Option<FileHandle>, reply: ReplyAttr) {
         if let Some(found) = self.vfs.attr_cached(node(inode)) {
             return reply.attr(&ATTR_TTL, &file_attr(found.inode, &found.attr));
         }
+        let by = if file.is_some() { By::File } else { By::Name };
         self.later(
-            move |vfs, deadline| async move { vfs.attr(node(inode), deadline).await },
+            move |vfs, deadline| async move { vfs.attr(node(inode), by, deadline).await },
             |vfs, outcome| match outcome {
                 Ok(found) => reply.attr(&ATTR_TTL, &file_attr(found.inode, &found.attr)),
                 Err(error) => fail(vfs, reply, &error),

@@ -36,6 +36,15 @@ const ROOT_DEADLINE: Duration = Duration::from_secs(2);
 /// How long the state of the file system is shown before it is asked for anew.
 const STATFS_TTL: Duration = Duration::from_secs(1);
 
+/// What is asked about when a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The file that has the node's name on the host now; another one than the node's is stale.
+    Name,
+    /// The node's file, whether it still has a name or is only held open.
+    File,
+}
+
 /// What the vfs may ask of the kernel.
 pub trait KernelCache: Send + Sync {
     /// Makes the kernel ask for a node's attributes again. Never waits for a reply of ours.
@@ -172,13 +181,13 @@ impl Vfs {
     ///
     /// # Errors
     /// What the host says; [`VfsError::Stale`] when another file has the node's name by now.
-    pub async fn attr(&self, node: NodeId, deadline: Instant) -> Result<NodeAttr, VfsError> {
+    pub async fn attr(&self, node: NodeId, by: By, deadline: Instant) -> Result<NodeAttr, VfsError> {
         let is_root = node == NodeId::ROOT;
         if is_root && !self.0.client.stats().connected {
             return self.0.state.lock().root_attr();
         }
         let deadline = if is_root { deadline.min(Instant::now() + ROOT_DEADLINE) } else { deadline };
-        let attr = match self.0.stat_node(node, deadline).await {
+        let attr = match self.0.stat_node(node, by, deadline).await {
             Err(VfsError::Deadline | VfsError::Lost { .. }) if is_root => {
                 return self.0.state.lock().root_attr();
             }
@@ -313,11 +322,17 @@ impl Inner {
         }
     }
 
-    /// The attributes of a node.
-    async fn stat_node(&self, node: NodeId, deadline: Instant) -> Result<Attr, VfsError> {
-        let (target, _) = self.target(node)?;
+    /// The attributes of a node: of the file that has its name now, or of the very file.
+    async fn stat_node(&self, node: NodeId, by: By, deadline: Instant) -> Result<Attr, VfsError> {
+        let (mut target, _) = self.target(node)?;
+        let expected = target.id;
+        if by == By::Name {
+            // Asked for by its id, a host may answer of a file that it still holds open under no name.
+            target.id = None;
+        }
         match self.call_node(Request::Stat(target), deadline).await? {
-            Reply::Attr(attr) => Ok(attr),
+            Reply::Attr(attr) if expected.is_none_or(|id| id == attr.id) => Ok(attr),
+            Reply::Attr(_) => Err(VfsError::Stale),
             other => Err(unexpected(&other)),
         }
     }

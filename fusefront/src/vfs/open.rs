@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use wire::{Attr, Extent, FileKind, Version};
 
 use super::{
-    State, Vfs,
+    By, State, Vfs,
     handle::{HandleId, NodeLocation, OpenFile},
     inode::{NodeId, Pages},
 };
@@ -36,7 +36,7 @@ impl Vfs {
         if kind == FileKind::Directory {
             return Err(VfsError::IsDirectory);
         }
-        let attr = self.0.stat_node(node, deadline).await?;
+        let attr = self.0.stat_node(node, By::Name, deadline).await?;
         let location = NodeLocation { mount: Arc::downgrade(&self.0), node, id: attr.id };
         let file = OpenRead {
             share: self.0.share.name.clone(),

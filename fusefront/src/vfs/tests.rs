@@ -178,7 +178,7 @@ fn a_lookup_finds_what_the_host_has_under_its_own_number() {
     assert_eq!(found.node.0, inode(&rig.path("a")));
     assert_eq!(found.attr.size.0, 5);
     assert_eq!(rig.vfs.attr_cached(found.node), Some(found));
-    let root = rig.run(|vfs| async move { vfs.attr(NodeId::ROOT, deadline()).await }).unwrap();
+    let root = rig.run(|vfs| async move { vfs.attr(NodeId::ROOT, By::Name, deadline()).await }).unwrap();
     assert_eq!((root.node, root.inode), (NodeId::ROOT, inode(rig.folder.path())));
 }
 
@@ -288,6 +288,22 @@ fn a_renamed_file_is_found_again_and_its_handle_reads_on() {
 }
 
 #[test]
+fn an_open_file_without_a_name_is_told_of_by_its_handle_alone() {
+    let rig = Rig::new();
+    rig.write("a", b"content");
+    let node = rig.lookup(NodeId::ROOT, "a").unwrap().node;
+    let handle = rig.open(node).unwrap().handle;
+    assert_eq!(rig.read(handle, 0, 100).unwrap(), b"content"[..]);
+    rig.write("b", b"another");
+    fs::rename(rig.path("b"), rig.path("a")).unwrap();
+    assert_eq!(rig.open(node).unwrap_err(), VfsError::Stale);
+    let named = rig.run(move |vfs| async move { vfs.attr(node, By::Name, deadline()).await });
+    assert_eq!(named, Err(VfsError::Stale));
+    let held = rig.run(move |vfs| async move { vfs.attr(node, By::File, deadline()).await }).unwrap();
+    assert_eq!((held.attr.size.0, held.attr.links), (7, 0));
+}
+
+#[test]
 fn a_large_directory_lists_completely_in_any_steps() {
     let rig = Rig::new();
     let mut expected: Vec<String> = (0..3000).map(|i| format!("file-{i:05}")).collect();
@@ -334,7 +350,7 @@ fn listed_entries_count_as_looked_up() {
         panic!("no attributes")
     };
     assert_eq!(kind, FileKind::Regular);
-    let attr = rig.run(move |vfs| async move { vfs.attr(node, deadline()).await }).unwrap();
+    let attr = rig.run(move |vfs| async move { vfs.attr(node, By::Name, deadline()).await }).unwrap();
     assert_eq!(attr.attr.size.0, 1, "asked for by name alone");
     assert_ne!(rig.vfs.list_plain(&unknown).0, 0, "zero would hide it");
     rig.vfs.forget(node, 1);
@@ -368,7 +384,7 @@ fn without_a_host_the_root_is_still_shown_and_the_rest_fails_in_time() {
     rig.write("a", b"x");
     let node = rig.lookup(NodeId::ROOT, "a").unwrap().node;
     rig.host.take().unwrap().stop().unwrap();
-    let root = rig.run(|vfs| async move { vfs.attr(NodeId::ROOT, deadline()).await }).unwrap();
+    let root = rig.run(|vfs| async move { vfs.attr(NodeId::ROOT, By::Name, deadline()).await }).unwrap();
     assert_eq!(root.inode, inode(rig.folder.path()));
     let soon = Instant::now() + Duration::from_millis(300);
     let gone = rig.run(move |vfs| async move { vfs.open(node, soon).await }).unwrap_err();

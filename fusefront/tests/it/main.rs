@@ -1,0 +1,13 @@
+//! Real mounts: a host in this process, `wormhole mount` as a process of its own, the kernel in between.
+
+#![cfg(feature = "cli")]
+#![forbid(unsafe_code)]
+// The parts of a test that are no `#[test]` themselves: clippy.toml's exception does not see them.
+#![allow(clippy::unwrap_used)]
+
+mod changes;
+mod command;
+mod life;
+mod reads;
+mod rig;
+mod tree;

@@ -17,10 +17,10 @@ use std::{
 };
 
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo,
-    InitFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
-    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs,
-    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
+    KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite,
+    ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use tokio::{
     runtime::Handle,
@@ -99,14 +99,13 @@ impl Adapter {
 
 /// Fails an operation: counts it, and tells the program.
 fn fail(vfs: &Vfs, reply: impl Failing, error: &VfsError) {
-    let errno = errno::of(error);
-    if errno == Errno::EIO {
+    if errno::is_io_error(error) {
         vfs.stats().errors.add(1);
         tracing::debug!(%error, "an operation failed");
-    } else if errno == Errno::ESTALE {
+    } else if *error == VfsError::Stale {
         vfs.stats().stale.add(1);
     }
-    reply.fail(errno);
+    reply.fail(errno::of(error));
 }
 
 fn node(inode: INodeNo) -> NodeId {
@@ -143,7 +142,7 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let name = name.as_bytes().to_vec();
+        let name = name.as_bytes().to_vec(); // copy: fuser lends it until this returns
         self.later(
             move |vfs, deadline| async move { vfs.lookup(node(parent), &name, deadline).await },
             |vfs, outcome| match outcome {
@@ -344,7 +343,7 @@ impl Filesystem for Adapter {
     }
 
     fn getxattr(&self, _req: &Request, inode: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let name = name.as_bytes().to_vec();
+        let name = name.as_bytes().to_vec(); // copy: fuser lends it until this returns
         self.later(
             move |vfs, deadline| async move { vfs.xattr(node(inode), &name, deadline).await },
             move |vfs, outcome| reply::xattr(vfs, outcome, size, reply),

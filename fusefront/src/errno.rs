@@ -24,6 +24,11 @@ pub fn of(error: &VfsError) -> Errno {
     }
 }
 
+/// Whether a program sees an I/O error: the operation failed for good, and nobody knows more.
+pub fn is_io_error(error: &VfsError) -> bool {
+    of(error) == Errno::EIO
+}
+
 fn of_code(code: ErrorCode) -> Errno {
     match code {
         ErrorCode::NotFound => Errno::ENOENT,
@@ -58,6 +63,7 @@ mod tests {
         ];
         for error in unknown {
             assert_eq!(of(&error), Errno::EIO, "{error}");
+            assert!(is_io_error(&error));
         }
     }
 

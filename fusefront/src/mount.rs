@@ -90,7 +90,7 @@ pub async fn connect(mut config: MountConfig) -> Result<Prepared, MountError> {
     let ticket = config.ticket.clone();
     let connecting = lane.handle().spawn(Client::connect(ticket, client_config));
     let client = connecting.await.map_err(|error| MountError::Thread(error.into()))??;
-    let share = choose(client.welcome().shares.iter(), config.share.as_ref())?.clone();
+    let share = choose(&client.welcome().shares, config.share.as_ref())?.clone();
     let stats = Arc::new(Stats::default());
     let l1 = L1::new(pool.clone());
     let read_config = ReadConfig {
@@ -124,17 +124,12 @@ fn windows(memory_bytes: u64) -> Limits {
 }
 
 /// The share to mount, of those that the ticket opens.
-fn choose<'a>(
-    shares: impl Iterator<Item = &'a ShareInfo> + Clone,
-    wanted: Option<&Name>,
-) -> Result<&'a ShareInfo, MountError> {
-    let names = || shares.clone().map(|share| share.name.to_string()).collect::<Vec<_>>().join(", ");
-    let mut left = shares.clone().filter(|share| wanted.is_none_or(|name| *name == share.name));
+fn choose<'a>(shares: &'a [ShareInfo], wanted: Option<&Name>) -> Result<&'a ShareInfo, MountError> {
+    let names = || shares.iter().map(|share| share.name.to_string()).collect::<Vec<_>>().join(", ");
+    let mut left = shares.iter().filter(|share| wanted.is_none_or(|name| *name == share.name));
     match (left.next(), left.next(), wanted) {
         (Some(share), None, _) => Ok(share),
-        (Some(_), Some(_), _) => {
-            Err(MountError::SeveralShares { count: shares.clone().count(), names: names() })
-        }
+        (Some(_), Some(_), _) => Err(MountError::SeveralShares { count: shares.len(), names: names() }),
         (None, _, Some(name)) => Err(MountError::UnknownShare { name: name.to_string(), names: names() }),
         (None, _, None) => Err(MountError::NoShare),
     }
@@ -273,10 +268,8 @@ impl Drop for Mounted {
         self.control = None;
         // Also where the session ended by an abort: that leaves a dead mount behind.
         let is_attached = mountinfo::all().is_ok_and(|all| all.iter().any(|mount| mount.id == self.info.id));
-        if is_attached {
-            if let Err(error) = unmount::detach(&self.info, Detach::Lazily) {
-                tracing::warn!(%error, "the mount stays behind");
-            }
+        if is_attached && let Err(error) = self.detach(Detach::Lazily) {
+            tracing::warn!(%error, "the mount stays behind");
         }
         // In use by somebody: then it ends with him, or with this process.
         if self.gone.recv_timeout(self.drop_patience) == Err(mpsc::RecvTimeoutError::Timeout) {

@@ -144,7 +144,7 @@ impl Vfs {
     pub fn held(&self) -> VfsStats {
         let state = self.0.state.lock();
         VfsStats {
-            nodes: state.nodes.len() as u64,
+            nodes: state.nodes.count() as u64,
             open_files: state.handles.files() as u64,
             open_dirs: state.handles.dirs() as u64,
         }

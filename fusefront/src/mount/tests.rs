@@ -28,13 +28,13 @@ fn the_only_share_needs_no_name_and_of_several_one_is_named() {
     let both = [share(0, "films"), share(1, "stills")];
     let stills = Name::new(b"stills").unwrap();
     let other = Name::new(b"other").unwrap();
-    assert_eq!(choose(both[..1].iter(), None).unwrap().name, both[0].name);
-    assert_eq!(choose(both.iter(), Some(&stills)).unwrap().id, ShareId(1));
-    let several = choose(both.iter(), None).unwrap_err();
+    assert_eq!(choose(&both[..1], None).unwrap().name, both[0].name);
+    assert_eq!(choose(&both, Some(&stills)).unwrap().id, ShareId(1));
+    let several = choose(&both, None).unwrap_err();
     assert!(matches!(&several, MountError::SeveralShares { count: 2, names } if names == "films, stills"));
-    let unknown = choose(both.iter(), Some(&other)).unwrap_err();
+    let unknown = choose(&both, Some(&other)).unwrap_err();
     assert_eq!(unknown.to_string(), "the ticket does not open a share named other; it opens films, stills");
-    assert!(matches!(choose([].iter(), None), Err(MountError::NoShare)));
+    assert!(matches!(choose(&[], None), Err(MountError::NoShare)));
 }
 
 #[test]

@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn attributes_hold_for_their_ttl() {
-        let (mut told, now) = (Told::default(), Instant::now());
+        let (mut told, now) = (Told::default(), Instant::now()); // clock: an origin, nothing waits
         told.note(NodeId(5), attr(1), now);
         assert_eq!(told.fresh(NodeId(5), now + ATTR_TTL / 2), Some(attr(1)));
         assert_eq!(told.fresh(NodeId(5), now + ATTR_TTL), None);
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn listings_renew_but_do_not_add() {
-        let (mut told, now) = (Told::default(), Instant::now());
+        let (mut told, now) = (Told::default(), Instant::now()); // clock: an origin, nothing waits
         told.renew(NodeId(5), attr(1), now);
         assert_eq!(told.fresh(NodeId(5), now), None);
         told.note(NodeId(5), attr(1), now);
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn the_cache_is_bounded_and_keeps_the_newest() {
-        let (mut told, now) = (Told::default(), Instant::now());
+        let (mut told, now) = (Told::default(), Instant::now()); // clock: an origin, nothing waits
         let last = 10 * HALF_ENTRIES_MAX as u64;
         for node in 2..=last {
             told.note(NodeId(node), attr(node), now);

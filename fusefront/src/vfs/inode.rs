@@ -97,7 +97,7 @@ impl NodeTable {
     }
 
     /// How many nodes there are, the root among them.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.nodes.len()
     }
 

@@ -50,7 +50,7 @@ impl KernelCache for Notes {
 }
 
 fn deadline() -> Instant {
-    Instant::now() + PATIENCE
+    Instant::now() + PATIENCE // clock: the bound of a real wait
 }
 
 fn wait<T: Send + 'static>(lane: &Lane, work: impl Future<Output = T> + Send + 'static) -> T {
@@ -145,14 +145,14 @@ impl Rig {
     /// Sets the file's times far enough back that the host takes its version for settled.
     fn settle(&self, name: &str) {
         // ctime cannot be set back, so the test waits for the host to say it, as a mount would see it.
-        let until = std::time::Instant::now() + PATIENCE;
+        let until = deadline();
         loop {
             let found = self.lookup(NodeId::ROOT, name).unwrap();
             self.vfs.forget(found.node, 1);
             if found.attr.settled {
                 return;
             }
-            assert!(std::time::Instant::now() < until, "{name} never settles");
+            assert!(Instant::now() < until, "{name} never settles"); // clock: the bound of a real wait
         }
     }
 }
@@ -386,7 +386,7 @@ fn without_a_host_the_root_is_still_shown_and_the_rest_fails_in_time() {
     rig.host.take().unwrap().stop().unwrap();
     let root = rig.run(|vfs| async move { vfs.attr(NodeId::ROOT, By::Name, deadline()).await }).unwrap();
     assert_eq!(root.inode, inode(rig.folder.path()));
-    let soon = Instant::now() + Duration::from_millis(300);
+    let soon = Instant::now() + Duration::from_millis(300); // clock: the deadline under test
     let gone = rig.run(move |vfs| async move { vfs.open(node, soon).await }).unwrap_err();
     assert!(matches!(gone, VfsError::Lost { .. } | VfsError::Deadline), "{gone:?}");
 }

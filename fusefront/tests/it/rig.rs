@@ -33,9 +33,15 @@ pub(crate) fn can_mount() -> bool {
     if !usable {
         let required = std::env::var("WORMHOLE_REQUIRE").is_ok_and(|names| names.contains("fuse"));
         assert!(!required, "WORMHOLE_REQUIRE names fuse, but /dev/fuse cannot be used");
-        eprintln!("SKIPPED: /dev/fuse cannot be used here");
+        skipped("/dev/fuse cannot be used here");
     }
     usable
+}
+
+/// Says aloud that a test did not run.
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+pub(crate) fn skipped(why: &str) {
+    eprintln!("SKIPPED: {why}");
 }
 
 /// A host of a folder.

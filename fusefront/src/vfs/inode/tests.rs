@@ -61,9 +61,9 @@ fn a_node_lives_until_its_last_lookup_is_given_back() {
     let a = look_up(&mut table, NodeId::ROOT, "a", 77);
     assert_eq!(look_up(&mut table, NodeId::ROOT, "a", 77), a);
     table.forget(a.node, 1);
-    assert_eq!(table.len(), 2);
+    assert_eq!(table.count(), 2);
     table.forget(a.node, 1);
-    assert_eq!(table.len(), 1);
+    assert_eq!(table.count(), 1);
     assert_eq!(table.file(a.node), Err(VfsError::Stale));
 }
 
@@ -95,7 +95,7 @@ fn a_parent_stays_for_its_children_and_goes_with_the_last() {
     table.forget(b, 1);
     assert_eq!(path(&table, c), "/a/b/c");
     table.forget(c, 1);
-    assert_eq!(table.len(), 1);
+    assert_eq!(table.count(), 1);
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn an_open_handle_keeps_a_forgotten_node() {
     table.forget(a, 1);
     assert_eq!(path(&table, a), "/a");
     table.unpin(a);
-    assert_eq!(table.len(), 1);
+    assert_eq!(table.count(), 1);
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn two_names_of_one_file_are_one_node_at_the_latest() {
     assert_eq!(path(&table, first.node), "/two");
     table.forget(dir, 1);
     table.forget(first.node, 2);
-    assert_eq!(table.len(), 1, "the link's old directory is not kept");
+    assert_eq!(table.count(), 1, "the link's old directory is not kept");
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn a_directory_found_below_itself_is_refused() {
     assert_eq!(loops, Err(VfsError::Stale));
     table.forget(b, 1);
     table.forget(a, 1);
-    assert_eq!(table.len(), 1);
+    assert_eq!(table.count(), 1);
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn names_the_host_could_not_look_at_are_new_nodes() {
     assert_eq!(table.file(first.node), Ok((None, FileKind::Regular)));
     table.forget(first.node, 1);
     table.forget(second.node, 1);
-    assert_eq!(table.len(), 1);
+    assert_eq!(table.count(), 1);
 }
 
 #[test]

@@ -259,6 +259,7 @@ impl Mounted {
             if !matches!(closing.await, Ok(Ok(()))) {
                 tracing::debug!("the host was not told of the end of the session; it will notice");
             }
+            tracing::debug!("said goodbye to the host");
         }
     }
 }
@@ -277,6 +278,7 @@ impl Drop for Mounted {
         }
         if let Some(lane) = self.lane.take() {
             lane.stop();
+            tracing::debug!("the lane has stopped");
         }
     }
 }

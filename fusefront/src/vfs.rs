@@ -294,8 +294,10 @@ impl State {
             self.root = attr;
         }
         for file in self.handles.of_node(node) {
-            // ctime alone moves with a rename or a chmod: then the host is asked at the next read it must serve.
-            if file.version.size != attr.size || file.version.mtime != attr.mtime {
+            let differs = file.version.size != attr.size || file.version.mtime != attr.mtime;
+            // ctime alone moves with a rename or a chmod: then the host is asked at the next read it must serve. An
+            // answer given before the handle was opened may come after it.
+            if differs && attr.ctime >= file.version.ctime {
                 file.mark_stale();
             }
         }

@@ -78,12 +78,12 @@ pub struct Handles {
 impl Handles {
     /// Adds an open file.
     pub fn add_file(&mut self, file: OpenFile) -> HandleId {
-        HandleId(self.files.insert(Arc::new(file)) as u64)
+        handle(self.files.insert(Arc::new(file)))
     }
 
     /// Adds an open directory.
     pub fn add_dir(&mut self, dir: OpenDir) -> HandleId {
-        HandleId(self.dirs.insert(Arc::new(dir)) as u64)
+        handle(self.dirs.insert(Arc::new(dir)))
     }
 
     /// An open file.
@@ -128,6 +128,11 @@ impl Handles {
     }
 }
 
+// Zero is no handle: the kernel shows it where it has none.
+fn handle(key: usize) -> HandleId {
+    HandleId(key as u64 + 1)
+}
+
 fn key(handle: HandleId) -> Option<usize> {
-    usize::try_from(handle.0).ok()
+    usize::try_from(handle.0.checked_sub(1)?).ok()
 }

@@ -222,6 +222,7 @@ fn a_file_reads_back_cut_at_its_end() {
     assert_eq!(rig.vfs.stats().read_bytes.get(), 300_001);
     rig.vfs.release(handle);
     assert_eq!(rig.read(handle, 0, 1), Err(VfsError::BadHandle));
+    assert_eq!(rig.read(HandleId(0), 0, 1), Err(VfsError::BadHandle));
     assert_eq!(rig.vfs.held().open_files, 0);
 }
 
@@ -271,6 +272,23 @@ fn an_open_handle_never_mixes_versions() {
     rig.write("a", &[b'2'; 400_001]);
     assert_eq!(rig.read(handle, 262_144, 4096), Err(VfsError::Stale), "not in memory yet");
     assert_eq!(rig.read(handle, 0, 4096), Err(VfsError::Stale), "and from then on nothing is served");
+}
+
+#[test]
+fn what_the_host_says_later_makes_older_handles_stale_and_not_the_other_way_round() {
+    let rig = Rig::new();
+    rig.write("a", b"first");
+    let before = rig.lookup(NodeId::ROOT, "a").unwrap();
+    let old = rig.open(before.node).unwrap().handle;
+    rig.write("a", b"second, longer");
+    let new = rig.open(before.node).unwrap().handle;
+    // An answer of before, late.
+    rig.vfs.0.state.lock().learn(before.node, before.attr);
+    assert_eq!(rig.read(new, 0, 100).unwrap(), b"second, longer"[..]);
+    assert_eq!(rig.read(old, 0, 100), Err(VfsError::Stale));
+    rig.write("a", b"third");
+    rig.lookup(NodeId::ROOT, "a").unwrap();
+    assert_eq!(rig.vfs.read_cached(new, Extent::new(0, 100)), Err(VfsError::Stale), "though memory has it");
 }
 
 #[test]

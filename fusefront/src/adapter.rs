@@ -36,6 +36,7 @@ use crate::{
         attr::{ATTR_TTL, ENTRY_TTL},
         handle::HandleId,
         inode::NodeId,
+        xattr,
     },
 };
 use convert::file_attr;
@@ -343,6 +344,9 @@ impl Filesystem for Adapter {
     }
 
     fn getxattr(&self, _req: &Request, inode: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        if xattr::is_of_host_alone(name.as_bytes()) {
+            return fail(&self.vfs, reply, &xattr::absent());
+        }
         let name = name.as_bytes().to_vec(); // copy: fuser lends it until this returns
         self.later(
             move |vfs, deadline| async move { vfs.xattr(node(inode), &name, deadline).await },

@@ -9,6 +9,7 @@ pub mod handle;
 pub mod inode;
 pub mod listing;
 pub mod open;
+pub mod xattr;
 
 use std::{sync::Arc, sync::OnceLock, time::Duration};
 
@@ -206,34 +207,6 @@ impl Vfs {
         let (target, _) = self.0.target(node)?;
         match self.0.call_node(Request::Readlink(target), deadline).await? {
             Reply::Link(text) => Ok(text),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// The value of an extended attribute.
-    ///
-    /// # Errors
-    /// What the host says; [`VfsError::Stale`].
-    pub async fn xattr(&self, node: NodeId, name: &[u8], deadline: Instant) -> Result<Bytes, VfsError> {
-        if name.is_empty() || name.len() > limits::XATTR_NAME_BYTES_MAX {
-            return Err(VfsError::Host { code: ErrorCode::NoAttribute, detail: String::new() });
-        }
-        let (target, _) = self.0.target(node)?;
-        let request = Request::GetXattr { target, name: name.into() };
-        match self.0.call_node(request, deadline).await? {
-            Reply::Value(value) => Ok(value),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// The names of the extended attributes, each ended by a NUL.
-    ///
-    /// # Errors
-    /// What the host says; [`VfsError::Stale`].
-    pub async fn xattr_names(&self, node: NodeId, deadline: Instant) -> Result<Bytes, VfsError> {
-        let (target, _) = self.0.target(node)?;
-        match self.0.call_node(Request::ListXattr(target), deadline).await? {
-            Reply::Value(names) => Ok(names),
             other => Err(unexpected(&other)),
         }
     }

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use uring::{Pool, Slot, SlotClass};
 
-use super::BlockKey;
+use super::{BlockKey, ContentKey};
 
 /// A shared handle on the cache; clones are the same cache.
 #[derive(Clone)]
@@ -94,6 +94,20 @@ impl L1 {
     /// Keeps a block; the one already here wins, since readers may hold it.
     pub fn insert(&self, key: BlockKey, bytes: Bytes) {
         self.state.lock().insert(key, bytes);
+    }
+
+    /// The blocks held of some contents. Looks through the whole cache: for rare events only.
+    pub fn blocks_of(&self, content: &ContentKey) -> Vec<(BlockKey, Bytes)> {
+        let state = self.state.lock();
+        let of = |(key, entry): (&BlockKey, &Entry)| (key.content == *content).then(|| (*key, entry.bytes.clone()));
+        state.blocks.iter().filter_map(of).collect()
+    }
+
+    /// Gives a block up, if it is here: its bytes are not the file's any more.
+    pub fn remove(&self, key: &BlockKey) {
+        let removed = self.state.lock().remove(key);
+        // Outside the lock: the drop may bring a slot home to the pool.
+        drop(removed);
     }
 
     /// A slot at once, pushing out what `pressure` allows; `None` when all memory is in use elsewhere.
@@ -192,6 +206,12 @@ impl State {
         }
     }
 
+    fn remove(&mut self, key: &BlockKey) -> Option<Bytes> {
+        let entry = self.blocks.remove(key)?;
+        self.bytes[entry.rank as usize] -= entry.bytes.len() as u64;
+        Some(entry.bytes)
+    }
+
     fn evict(&mut self, pressure: Pressure) -> Option<Bytes> {
         if let Some(victim) = self.pop(Rank::Served) {
             return Some(victim);
@@ -215,11 +235,9 @@ impl State {
                 self.enqueue(key);
                 continue;
             }
-            let entry = self.blocks.remove(&key)?;
-            self.bytes[rank as usize] -= entry.bytes.len() as u64;
             self.evicted += 1;
             self.evicted_unread += u64::from(rank == Rank::Fresh);
-            return Some(entry.bytes);
+            return self.remove(&key);
         }
         None
     }

@@ -119,3 +119,15 @@ fn queues_stay_as_short_as_the_cache() {
     let queued: usize = state.queues.iter().map(VecDeque::len).sum();
     assert!(queued <= 3 * (2 * state.blocks.len() + 65), "{queued} places for {} blocks", state.blocks.len());
 }
+
+#[test]
+fn removed_block_is_gone_and_its_slot_home() {
+    let (pool, l1) = cache_of_one_mib();
+    put(&l1, 1);
+    put(&l1, 2);
+    assert_eq!(l1.blocks_of(&key(0).content).len(), 2);
+    l1.remove(&key(1));
+    l1.remove(&key(1));
+    assert!(l1.get(&key(1)).is_none() && l1.get(&key(2)).is_some());
+    assert_eq!((l1.stats().bytes, pool.stats().lent_bytes), (PAGE as u64, PAGE));
+}

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use crate::cached::{CachedRead, read_cached};
 use crate::error::{Operation, RingError};
 use crate::fallback::{self, BLOCKING_THREADS_MAX};
 use crate::intake::{Command, Intake, Work};
@@ -105,6 +106,8 @@ struct Shared {
     intake: Arc<Intake>,
     backend: Backend,
     drain_deadline: Duration,
+    #[cfg(any(test, feature = "testing"))]
+    disk: Option<crate::testing::FaultyDisk>,
 }
 
 impl Ring {
@@ -145,7 +148,27 @@ impl Ring {
     }
 
     fn new(intake: Arc<Intake>, backend: Backend, config: RingConfig) -> Ring {
-        Ring { shared: Arc::new(Shared { intake, backend, drain_deadline: config.drain_deadline }) }
+        Ring {
+            shared: Arc::new(Shared {
+                intake,
+                backend,
+                drain_deadline: config.drain_deadline,
+                #[cfg(any(test, feature = "testing"))]
+                disk: None,
+            }),
+        }
+    }
+
+    /// A ring that something else than a thread serves.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn over_disk(
+        intake: Arc<Intake>,
+        backend: Backend,
+        config: RingConfig,
+        disk: crate::testing::FaultyDisk,
+    ) -> Ring {
+        let drain_deadline = config.drain_deadline;
+        Ring { shared: Arc::new(Shared { intake, backend, drain_deadline, disk: Some(disk) }) }
     }
 
     /// What serves it.
@@ -174,6 +197,19 @@ impl Ring {
         let (reply, answer) = oneshot::channel();
         intake.push(place, Command { file, offset, work: Work::Read { slot, range, reply } });
         answer.await.expect("a ring answers each command unless its thread panicked")
+    }
+
+    /// Fills `buf` from the page cache, on this thread and without waiting for a device: [`crate::read_cached`] for the
+    /// files that this ring reads.
+    ///
+    /// # Errors
+    /// As [`crate::read_cached`].
+    pub fn read_cached(&self, file: &File, buf: &mut [u8], offset: u64) -> std::io::Result<CachedRead> {
+        #[cfg(any(test, feature = "testing"))]
+        if let Some(disk) = &self.shared.disk {
+            return disk.read_cached(file, buf, offset);
+        }
+        read_cached(file, buf, offset)
     }
 
     /// Writes bytes to a part of a file; how many were written, which may be fewer.

@@ -23,6 +23,8 @@ mod probe;
 mod region;
 mod ring;
 mod slot;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use cached::{CachedRead, read_cached};
 pub use class::SlotClass;

@@ -6,9 +6,11 @@
 //! and counted.
 
 mod ahead;
+pub mod content;
 mod flight;
 mod gather;
 mod plan;
+mod revalidate;
 
 use std::{
     sync::{
@@ -24,7 +26,7 @@ use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
     sync::oneshot,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 use transport::{Client, ReadCall};
 use uring::SlotClass;
@@ -35,7 +37,11 @@ use crate::{
     readahead::{Limits, Readahead},
     stats::Stats,
 };
+use content::{Content, LedgerBudget, Served, Standing};
 use flight::{Flights, Found, Landing, Opened, Outcome, ReaderId};
+
+/// How soon a read that met a changing file is tried again, at first and at most.
+const RETRY_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
 
 /// Where an open file is now: its path changes when it is renamed.
 pub trait Locate: Send + Sync {
@@ -56,17 +62,26 @@ pub struct ReadConfig {
     pub limits: Limits,
 }
 
-/// The file a reader is opened on.
+/// The file that contents are of.
 pub struct OpenRead {
     /// The share it is in.
     pub share: Name,
     /// Which file.
     pub id: FileId,
-    /// Its version at open: all bytes read through this reader are of this one.
+    /// Its version at open.
     pub version: Version,
-    /// Whether the version tells every change ([`wire::Attr::settled`]). Blocks of one that does not are this
-    /// reader's alone.
+    /// Whether the version tells every change ([`wire::Attr::settled`]). Blocks of one that does not are these
+    /// contents' alone.
     pub settled: bool,
+}
+
+/// What was handed out of some contents before they are opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandedOut {
+    /// Nothing that is still in the kernel's page cache.
+    Nothing,
+    /// Something that no ledger knows of.
+    Unknown,
 }
 
 /// The read path of one mount; clones are the same one.
@@ -81,18 +96,25 @@ struct Inner {
     stats: Arc<Stats>,
     flights: Flights,
     readers: AtomicU64,
+    ledgers: Arc<LedgerBudget>,
 }
 
-/// One open file, read at one version; dropping it calls its read-ahead off.
+/// One open file; dropping it calls its read-ahead off.
 pub struct Reader {
     id: ReaderId,
-    content: ContentKey,
-    version: Version,
+    content: Arc<Content>,
     locate: Arc<dyn Locate>,
     readahead: Mutex<Readahead>,
     /// From where on the reader takes whole extents: [`crate::readahead::Advice::whole_from`] of its last read.
     whole_from: AtomicU64,
     path: Arc<Inner>,
+}
+
+/// A read that somebody waits for.
+struct Demand<'a> {
+    reader: &'a Arc<Reader>,
+    version: &'a Version,
+    deadline: Instant,
 }
 
 /// One piece of a read: a block and the bytes of it that are wanted.
@@ -110,23 +132,28 @@ enum PieceState {
 impl ReadPath {
     /// A read path on a session. Fetches run on `lane`, the runtime of `client`.
     pub fn new(client: Client, l1: L1, lane: Handle, config: ReadConfig, stats: Arc<Stats>) -> ReadPath {
-        let flights = Flights::default();
-        ReadPath(Arc::new(Inner { client, l1, lane, config, stats, flights, readers: AtomicU64::new(0) }))
+        let (flights, ledgers) = (Flights::default(), Arc::default());
+        let readers = AtomicU64::new(0);
+        ReadPath(Arc::new(Inner { client, l1, lane, config, stats, flights, readers, ledgers }))
     }
 
-    /// Opens a file for reading; asks nobody.
-    pub fn open(&self, file: &OpenRead, locate: Arc<dyn Locate>) -> Arc<Reader> {
-        let id = self.0.readers.fetch_add(1, Relaxed) + 1;
+    /// The contents of a file at a version, to be opened by any number of readers; asks nobody.
+    pub fn content(&self, file: &OpenRead, handed_out: HandedOut) -> Arc<Content> {
         // An unsettled version may be met again by other bytes: blocks under a name nobody else has.
-        let salt = if file.settled { 0 } else { id };
+        let salt = if file.settled { 0 } else { self.0.next_number() };
         let share = [file.share.as_bytes(), &salt.to_le_bytes()].concat();
-        let content = ContentKey::new(&self.0.config.host_key, &share, &file.id, &file.version);
+        let key = ContentKey::new(&self.0.config.host_key, &share, &file.id, &file.version);
+        Arc::new(Content::new(key, (file.version, file.settled), handed_out, self.0.ledgers.clone()))
+    }
+
+    /// Opens contents for reading; asks nobody.
+    pub fn open(&self, content: Arc<Content>, locate: Arc<dyn Locate>) -> Arc<Reader> {
+        let size_bytes = content.version().size.0;
         Arc::new(Reader {
-            id,
+            id: self.0.next_number(),
             content,
-            version: file.version,
             locate,
-            readahead: Mutex::new(Readahead::new(self.0.config.limits, file.version.size.0)),
+            readahead: Mutex::new(Readahead::new(self.0.config.limits, size_bytes)),
             whole_from: AtomicU64::new(u64::MAX),
             path: self.0.clone(),
         })
@@ -135,57 +162,80 @@ impl ReadPath {
     /// The bytes if all of them are in L1, cut at the end of the file; never waits, so it may run on a FUSE thread.
     ///
     /// Each read comes here first, also one that then goes on to [`ReadPath::read`]: here read-ahead sees it.
-    pub fn read_cached(&self, reader: &Arc<Reader>, extent: Extent) -> Option<Bytes> {
-        let extent = extent.clip(reader.version.size);
-        reader.note(extent);
+    pub fn read_cached(&self, reader: &Arc<Reader>, extent: Extent) -> Option<Served> {
+        let version = reader.content.current()?;
+        let extent = extent.clip(version.size);
+        reader.note(extent, &version);
         let mut pieces = Vec::with_capacity(2);
-        for_each_block(extent, reader.version.size, |at| {
-            let (key, bytes) = self.0.cached_at(reader.content, at)?;
-            let wanted = part_of(&key, at, extent.end().0, reader.version.size)?;
+        for_each_block(extent, version.size, |at| {
+            let (key, bytes) = self.0.cached_at(reader.content.key, at)?;
+            let wanted = part_of(&key, at, extent.end().0, version.size)?;
             pieces.push(Piece { key, wanted, state: PieceState::Here { bytes } });
             Some(wanted.end().0)
         })?;
         let bytes = self.0.assemble(&pieces)?;
+        let served = reader.content.serve(&version, extent, bytes)?;
         self.0.mark_served(&pieces);
-        self.0.stats.l1_bytes.add(bytes.len() as u64);
+        self.0.stats.l1_bytes.add(served.len() as u64);
         if reader.wants_ahead() {
             let (path, reader) = (self.0.clone(), reader.clone());
-            self.0.lane.spawn(async move { path.fetch_ahead(&reader) });
+            self.0.lane.spawn(async move { path.fetch_ahead(&reader, &version) });
         }
-        Some(bytes)
+        Some(served)
     }
 
     /// The bytes, from wherever they are, cut at the end of the file: all of them or an error. Runs on the lane.
     ///
-    /// A dropped future leaves its fetches running: they fill the cache.
+    /// When the file changed on the host, its contents move to the new version if all that was handed out of them is
+    /// the same there. A dropped future leaves its fetches running: they fill the cache.
     ///
     /// # Errors
-    /// [`VfsError::Stale`] when the file is of another version now, [`VfsError::Deadline`] at `deadline`, else what
-    /// the host or the session said.
+    /// [`VfsError::Stale`] when bytes handed out are not in the file any more, [`VfsError::Deadline`] at `deadline`,
+    /// else what the host or the session said.
     pub async fn read(
         &self,
         reader: Arc<Reader>,
         extent: Extent,
         deadline: Instant,
-    ) -> Result<Bytes, VfsError> {
-        let extent = extent.clip(reader.version.size);
-        let mut pieces = self.0.start(&reader, extent, deadline)?;
-        // After the demand, so that its requests are first on the wire.
-        self.0.fetch_ahead(&reader);
-        for piece in &mut pieces {
-            let PieceState::Coming(outcome) = &mut piece.state else { continue };
-            let bytes = match timeout_at(deadline, outcome).await {
-                Err(_) => return Err(VfsError::Deadline),
-                Ok(Ok(outcome)) => outcome?,
-                // A fetch ahead that was called off in the moment we joined it: once more, on our own account.
-                Ok(Err(_)) => self.0.fetch_again(&reader, piece.key, deadline).await?,
-            };
-            piece.state = PieceState::Here { bytes };
+    ) -> Result<Served, VfsError> {
+        let content = &reader.content;
+        let (mut pause, pause_max) = RETRY_PAUSE;
+        loop {
+            match content.standing() {
+                Standing::Current => {}
+                Standing::Stale => return Err(VfsError::Stale),
+                Standing::Suspect => self.0.revalidate(content, &*reader.locate, deadline).await?,
+            }
+            let version = content.version();
+            match self.0.read_at(&reader, &version, extent.clip(version.size), deadline).await {
+                Ok(Some(served)) => return Ok(served),
+                // The contents came into doubt, or moved, while the bytes were on their way.
+                Ok(None) => {}
+                Err(VfsError::Stale) if content.version() == version => content.suspect(),
+                Err(VfsError::Stale) => {}
+                Err(error) => return Err(error),
+            }
+            // A file that changes faster than it can be asked about is asked more and more slowly.
+            if Instant::now() + pause >= deadline {
+                return Err(VfsError::Deadline);
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(pause_max);
         }
-        // A block of this content that is short of its place in the file: the host broke its word on the version.
-        let bytes = self.0.assemble(&pieces).ok_or(VfsError::Stale)?;
-        self.0.mark_served(&pieces);
-        Ok(bytes)
+    }
+
+    /// Settles contents that seem to have changed: they move to the host's version when all that was handed out of them
+    /// is the same there, else they are stale. Contents not in doubt are left as they are.
+    ///
+    /// # Errors
+    /// [`VfsError::Stale`], [`VfsError::Deadline`], else what the host or the session said: then they stay in doubt.
+    pub async fn revalidate(
+        &self,
+        content: &Arc<Content>,
+        locate: &dyn Locate,
+        deadline: Instant,
+    ) -> Result<(), VfsError> {
+        self.0.revalidate(content, locate, deadline).await
     }
 
     /// What the cache holds and did.
@@ -195,8 +245,16 @@ impl ReadPath {
 }
 
 impl Reader {
-    fn note(&self, extent: Extent) {
-        let advice = self.readahead.lock().on_read(extent);
+    /// The contents it reads.
+    pub fn content(&self) -> &Arc<Content> {
+        &self.content
+    }
+
+    fn note(&self, extent: Extent, version: &Version) {
+        let mut readahead = self.readahead.lock();
+        readahead.resize(version.size.0);
+        let advice = readahead.on_read(extent);
+        drop(readahead);
         self.whole_from.store(advice.whole_from, Relaxed);
         if advice.jumped {
             self.call_off();
@@ -259,18 +317,47 @@ impl Inner {
         })
     }
 
-    /// Finds or starts every block of a demand read.
-    fn start(
+    /// One attempt at a read of one version; `None` when the contents moved on meanwhile.
+    async fn read_at(
         self: &Arc<Self>,
         reader: &Arc<Reader>,
+        version: &Version,
         extent: Extent,
         deadline: Instant,
-    ) -> Result<Vec<Piece>, VfsError> {
-        let size = reader.version.size;
+    ) -> Result<Option<Served>, VfsError> {
+        let demand = Demand { reader, version, deadline };
+        let mut pieces = self.start(&demand, extent)?;
+        // After the demand, so that its requests are first on the wire.
+        self.fetch_ahead(reader, version);
+        for piece in &mut pieces {
+            let PieceState::Coming(outcome) = &mut piece.state else { continue };
+            let bytes = match timeout_at(deadline, outcome).await {
+                Err(_) => return Err(VfsError::Deadline),
+                Ok(Ok(outcome)) => outcome?,
+                // A fetch ahead that was called off in the moment we joined it: once more, on our own account.
+                Ok(Err(_)) => self.fetch_again(&demand, piece.key).await?,
+            };
+            piece.state = PieceState::Here { bytes };
+        }
+        // A block that is short of its place in the file is of a version before it grew.
+        let Some(bytes) = self.assemble(&pieces) else {
+            pieces.iter().for_each(|piece| self.l1.remove(&piece.key));
+            return Ok(None);
+        };
+        let served = reader.content.serve(version, extent, bytes);
+        if served.is_some() {
+            self.mark_served(&pieces);
+        }
+        Ok(served)
+    }
+
+    /// Finds or starts every block of a demand read.
+    fn start(self: &Arc<Self>, demand: &Demand<'_>, extent: Extent) -> Result<Vec<Piece>, VfsError> {
+        let size = demand.version.size;
         let mut pieces = Vec::with_capacity(2);
         let mut failed = None;
         for_each_block(extent, size, |at| {
-            let (key, state) = match self.block_for(reader, at, extent.end().0, deadline) {
+            let (key, state) = match self.block_for(demand, at, extent.end().0) {
                 Ok(found) => found,
                 Err(error) => {
                     failed = Some(error);
@@ -286,56 +373,45 @@ impl Inner {
 
     fn block_for(
         self: &Arc<Self>,
-        reader: &Arc<Reader>,
+        demand: &Demand<'_>,
         at: u64,
         end: u64,
-        deadline: Instant,
     ) -> Result<(BlockKey, PieceState), VfsError> {
+        let reader = demand.reader;
         for class in SlotClass::ALL.into_iter().rev() {
-            let key = BlockKey::at(reader.content, class, at);
+            let key = BlockKey::at(reader.content.key, class, at);
             match self.flights.find(&key, |key| self.l1.get(key)) {
                 Some(Found::Cached(bytes)) => return Ok((key, PieceState::Here { bytes })),
                 Some(Found::Joined(outcome)) => return Ok((key, PieceState::Coming(outcome))),
                 None => {}
             }
         }
-        let size = reader.version.size.0;
+        let size = demand.version.size.0;
         let class = plan::class_at(at, end.min(size), reader.whole_from.load(Relaxed), size);
-        let key = BlockKey::at(reader.content, class, at);
-        Ok((key, self.fetch_demand(reader, key, deadline)?))
+        let key = BlockKey::at(reader.content.key, class, at);
+        Ok((key, self.fetch_demand(demand, key)?))
     }
 
     /// The block from the cache or a fetch under way, else starts a fetch that somebody waits for.
-    fn fetch_demand(
-        self: &Arc<Self>,
-        reader: &Arc<Reader>,
-        key: BlockKey,
-        deadline: Instant,
-    ) -> Result<PieceState, VfsError> {
-        let target = reader.locate.target()?;
+    fn fetch_demand(self: &Arc<Self>, demand: &Demand<'_>, key: BlockKey) -> Result<PieceState, VfsError> {
+        let target = demand.reader.locate.target()?;
         let (landing, outcome) = match self.flights.find_or_open(key, |key| self.l1.get(key)) {
             Opened::Found(Found::Cached(bytes)) => return Ok(PieceState::Here { bytes }),
             Opened::Found(Found::Joined(outcome)) => return Ok(PieceState::Coming(outcome)),
             Opened::Ours(landing, outcome) => (landing, outcome),
         };
-        let (path, version) = (self.clone(), reader.version);
-        self.lane.spawn(async move {
-            let extent = key.extent(version.size);
-            let read = ReadCall { target, version, extent, class: Class::Demand, deadline };
-            path.fetch(landing, read, None).await;
-        });
+        let (version, deadline) = (*demand.version, demand.deadline);
+        let read =
+            ReadCall { target, version, extent: key.extent(version.size), class: Class::Demand, deadline };
+        let (path, content) = (self.clone(), demand.reader.content.clone());
+        self.lane.spawn(async move { path.fetch(landing, &content, read, None).await });
         Ok(PieceState::Coming(outcome))
     }
 
-    async fn fetch_again(
-        self: &Arc<Self>,
-        reader: &Arc<Reader>,
-        key: BlockKey,
-        deadline: Instant,
-    ) -> Outcome {
-        match self.fetch_demand(reader, key, deadline)? {
+    async fn fetch_again(self: &Arc<Self>, demand: &Demand<'_>, key: BlockKey) -> Outcome {
+        match self.fetch_demand(demand, key)? {
             PieceState::Here { bytes } => Ok(bytes),
-            PieceState::Coming(outcome) => match timeout_at(deadline, outcome).await {
+            PieceState::Coming(outcome) => match timeout_at(demand.deadline, outcome).await {
                 Ok(Ok(outcome)) => outcome,
                 _ => Err(VfsError::Deadline),
             },
@@ -343,9 +419,9 @@ impl Inner {
     }
 
     /// Brings one block from the host: waits for a slot if it has none, asks, keeps, tells.
-    async fn fetch(&self, landing: Landing, read: ReadCall, slot: Option<uring::Slot>) {
+    async fn fetch(&self, landing: Landing, content: &Content, read: ReadCall, slot: Option<uring::Slot>) {
         let _held = self.stats.fetches_in_flight.hold();
-        let (deadline, len) = (read.deadline, read.extent.len.0);
+        let (deadline, len, version) = (read.deadline, read.extent.len.0, read.version);
         let slot = match slot {
             Some(slot) => Ok(slot),
             None => match usize::try_from(len).ok().and_then(SlotClass::for_len) {
@@ -370,7 +446,16 @@ impl Inner {
             };
             counter.add(len);
         }
+        // Contents in doubt, or moved on, take no block that was not verified. Nothing on the lane comes in between.
+        let outcome = outcome.and_then(|bytes| match content.current() {
+            Some(current) if current == version => Ok(bytes),
+            _ => Err(VfsError::Stale),
+        });
         landing.land(&outcome, |key, bytes| self.l1.insert(key, bytes.clone()));
+    }
+
+    fn next_number(&self) -> u64 {
+        self.readers.fetch_add(1, Relaxed) + 1
     }
 
     fn mark_served(&self, pieces: &[Piece]) {

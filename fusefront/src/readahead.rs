@@ -77,6 +77,11 @@ impl Readahead {
         Readahead { limits, size_bytes, run: None }
     }
 
+    /// The file is of this size now.
+    pub fn resize(&mut self, size_bytes: u64) {
+        self.size_bytes = size_bytes;
+    }
+
     /// Takes note of a read.
     pub fn on_read(&mut self, read: Extent) -> Advice {
         let (start, end) = (read.start.0, read.end().0.min(self.size_bytes));

@@ -70,6 +70,8 @@ pub struct Stats {
     pub fetches_in_flight: Gauge,
     /// Operations that failed for good with an I/O error: what a program saw as EIO.
     pub errors: Counter,
+    /// Times the host was asked whether a changed file still holds what was read of it.
+    pub verifications: Counter,
     /// Reads refused because the file changed under the handle: what a program saw as ESTALE.
     pub stale: Counter,
 }

@@ -11,7 +11,7 @@ pub mod listing;
 pub mod open;
 pub mod xattr;
 
-use std::{sync::Arc, sync::OnceLock, time::Duration};
+use std::{collections::VecDeque, sync::Arc, sync::OnceLock, time::Duration};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -23,7 +23,11 @@ use wire::{
     message::{ShareInfo, Target},
 };
 
-use crate::{error::VfsError, read::ReadPath, stats::Stats};
+use crate::{
+    error::VfsError,
+    read::{ReadPath, content::Content},
+    stats::Stats,
+};
 use attr::{NodeAttr, Told};
 use handle::Handles;
 use inode::{NodeId, NodeTable};
@@ -88,6 +92,8 @@ struct State {
     handles: Handles,
     told: Told,
     root: Attr,
+    /// Contents of files closed lately, the oldest first; at most [`open::CLOSED_MAX`].
+    closed: VecDeque<Arc<Content>>,
 }
 
 /// The last known state of the host's file system.
@@ -116,6 +122,7 @@ impl Vfs {
             handles: Handles::default(),
             told: Told::default(),
             root: share.root,
+            closed: VecDeque::new(),
         };
         let statfs = Shown { statfs: Statfs::default(), asked: None };
         Vfs(Arc::new(Inner {
@@ -260,18 +267,20 @@ impl State {
         self.nodes.tell(node, &attr.version())
     }
 
-    /// Takes note of what the host says of a node: handles on other contents are stale from now on. The kernel will
-    /// drop its pages and take the new size, and a handle of another size would end in the wrong place.
+    /// Takes note of what the host says of a node: contents that differ are in doubt from now on. The kernel will drop
+    /// its pages and take the new size, and a handle of another size would end in the wrong place.
     fn learn(&mut self, node: NodeId, attr: Attr) {
         if node == NodeId::ROOT {
             self.root = attr;
         }
-        for file in self.handles.of_node(node) {
-            let differs = file.version.size != attr.size || file.version.mtime != attr.mtime;
+        let held = self.nodes.content(node);
+        let open = self.handles.of_node(node).map(|file| file.reader.content());
+        for content in open.chain(&held) {
+            let version = content.version();
             // ctime alone moves with a rename or a chmod: then the host is asked at the next read it must serve. An
-            // answer given before the handle was opened may come after it.
-            if differs && attr.ctime >= file.version.ctime {
-                file.mark_stale();
+            // answer may come later than a newer one; then the look at the host finds nothing new.
+            if version.size != attr.size || version.mtime != attr.mtime {
+                content.suspect();
             }
         }
     }

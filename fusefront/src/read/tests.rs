@@ -40,7 +40,7 @@ impl Locate for Here {
 fn pattern(len: u64) -> Vec<u8> {
     (0..len / 8 + 1)
         .flat_map(|n| n.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes())
-        .take(len as usize)
+        .take(usize::try_from(len).unwrap())
         .collect()
 }
 
@@ -89,15 +89,17 @@ impl Rig {
             version: attr.version(),
             settled: true,
         };
-        self.path.open(&file, Arc::new(Here(target)))
+        self.path.open(self.path.content(&file, HandedOut::Nothing), Arc::new(Here(target)))
     }
 
     fn read_until(&self, reader: &Arc<Reader>, extent: Extent, deadline: Instant) -> Result<Bytes, VfsError> {
-        if let Some(bytes) = self.path.read_cached(reader, extent) {
-            return Ok(bytes);
+        if let Some(served) = self.path.read_cached(reader, extent) {
+            return Ok(served.bytes().clone());
         }
         let (path, reader) = (self.path.clone(), reader.clone());
-        wait(&self.lane, async move { path.read(reader, extent, deadline).await })
+        wait(&self.lane, async move {
+            path.read(reader, extent, deadline).await.map(|served| served.bytes().clone())
+        })
     }
 
     fn read(&self, reader: &Arc<Reader>, start: u64, len: u64) -> Result<Bytes, VfsError> {
@@ -106,8 +108,8 @@ impl Rig {
 
     fn expect(&self, reader: &Arc<Reader>, start: u64, len: u64) {
         let bytes = self.read(reader, start, len).unwrap();
-        let end = (start + len).min(self.bytes.len() as u64) as usize;
-        assert!(bytes == self.bytes[(start as usize).min(end)..end], "{len} bytes at {start}");
+        let within = |at: u64| usize::try_from(at).unwrap().min(self.bytes.len());
+        assert!(bytes == self.bytes[within(start)..within(start + len)], "{len} bytes at {start}");
     }
 
     /// Host bytes received so far.
@@ -208,7 +210,7 @@ fn readers_of_one_block_cause_one_fetch() {
     let tasks: Vec<_> = all.map(|read| rig.lane.handle().spawn(read)).collect();
     for task in tasks {
         let bytes = wait(&rig.lane, async move { task.await.unwrap() }).unwrap();
-        assert!(bytes == rig.bytes[..]);
+        assert!(*bytes == rig.bytes[..]);
     }
     assert_eq!(rig.fetched(), MIB);
 }
@@ -236,7 +238,7 @@ fn unsettled_version_is_not_shared_between_readers() {
     let open = || {
         let share = Name::new(b"share").unwrap();
         let file = OpenRead { share, id: attr.id, version: attr.version(), settled: false };
-        rig.path.open(&file, Arc::new(Here(target.clone())))
+        rig.path.open(rig.path.content(&file, HandedOut::Nothing), Arc::new(Here(target.clone())))
     };
     for expected in [MIB, 2 * MIB] {
         rig.expect(&open(), 0, MIB);
@@ -249,7 +251,7 @@ fn lost_host_is_an_error_at_the_deadline() {
     let mut rig = Rig::new(4 * MIB, 32);
     let reader = rig.open();
     rig.expect(&reader, 0, MIB);
-    rig.host.take().unwrap().stop();
+    rig.host.take().unwrap().stop().unwrap();
     rig.expect(&reader, 0, MIB);
     let deadline = Instant::now() + Duration::from_millis(300);
     let error = rig.read_until(&reader, Extent::new(3 * MIB, 4096), deadline).unwrap_err();

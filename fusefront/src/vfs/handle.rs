@@ -1,12 +1,9 @@
 //! Open files and directories, by the handle that the kernel names them with.
 
-use std::sync::{
-    Arc, Weak,
-    atomic::{AtomicBool, Ordering::Relaxed},
-};
+use std::sync::{Arc, Weak};
 
 use slab::Slab;
-use wire::{FileId, Version, message::Target};
+use wire::{FileId, message::Target};
 
 use super::{Inner, dir::OpenDir, inode::NodeId};
 use crate::{
@@ -18,35 +15,12 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HandleId(pub u64);
 
-/// One open file: bytes of one version.
+/// One open file.
 pub struct OpenFile {
     /// Its node.
     pub node: NodeId,
-    /// The version it was opened at.
-    pub version: Version,
-    /// Reads it.
+    /// Reads its contents, which know their version and whether they are stale.
     pub reader: Arc<Reader>,
-    stale: AtomicBool,
-}
-
-impl OpenFile {
-    /// A file opened at `version`.
-    pub fn new(node: NodeId, version: Version, reader: Arc<Reader>) -> OpenFile {
-        OpenFile { node, version, reader, stale: AtomicBool::new(false) }
-    }
-
-    /// The file is of another version now: every read from here on fails.
-    pub fn mark_stale(&self) {
-        self.stale.store(true, Relaxed);
-    }
-
-    /// Whether reads may be answered.
-    ///
-    /// # Errors
-    /// [`VfsError::Stale`] when they may not.
-    pub fn check(&self) -> Result<(), VfsError> {
-        if self.stale.load(Relaxed) { Err(VfsError::Stale) } else { Ok(()) }
-    }
 }
 
 /// Where an open file is: by its node's latest name, for as long as the node lives.

@@ -6,11 +6,12 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     hash::{DefaultHasher, Hash, Hasher},
+    sync::{Arc, Weak},
 };
 
 use wire::{FileId, FileKind, Name, SharePath, Version, limits};
 
-use crate::error::VfsError;
+use crate::{error::VfsError, read::content::Content};
 
 /// The kernel's number of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,9 +61,16 @@ struct Node {
     pins: u32,
     /// The version that the kernel was told of last, hashed; zero before.
     told: u64,
-    /// Where the kernel's pages come from, and whether that version was settled; boxed since most files are never
-    /// opened.
-    pages: Option<Box<(Version, bool)>>,
+    /// Where the kernel's pages come from; boxed since most files are never opened.
+    pages: Option<Box<Held>>,
+}
+
+/// The contents that the kernel may hold pages of.
+struct Held {
+    content: Weak<Content>,
+    /// As they were when they were opened last; contents that live know better.
+    version: Version,
+    settled: bool,
 }
 
 /// All nodes of a mount.
@@ -209,20 +217,37 @@ impl NodeTable {
         (is_own_number(id.inode) && !self.nodes.contains_key(&own)).then_some(id.inode)
     }
 
-    /// Takes note of an open at `version`, and says what it means for the kernel's pages.
+    /// What an open at `version` means for the kernel's pages.
     ///
     /// # Errors
     /// [`VfsError::Stale`] when the node is gone.
-    pub fn open_pages(&mut self, node: NodeId, version: Version, settled: bool) -> Result<Pages, VfsError> {
-        let entry = self.nodes.get_mut(&node).ok_or(VfsError::Stale)?;
-        let pages = match entry.pages.as_deref() {
-            None => Pages::Drop,
-            Some((held, _)) if *held != version => Pages::Replaced,
-            Some((_, held_settled)) if *held_settled && settled => Pages::Keep,
-            Some(_) => Pages::Drop,
+    pub fn open_pages(&self, node: NodeId, version: Version, settled: bool) -> Result<Pages, VfsError> {
+        let entry = self.nodes.get(&node).ok_or(VfsError::Stale)?;
+        let Some(held) = entry.pages.as_deref() else { return Ok(Pages::Drop) };
+        let (held_version, held_settled, stale) = match held.content.upgrade() {
+            Some(content) => (content.version(), content.is_settled(), content.is_stale()),
+            None => (held.version, held.settled, false),
         };
-        entry.pages = Some(Box::new((version, settled)));
-        Ok(pages)
+        Ok(if held_version != version || stale {
+            Pages::Replaced
+        } else if held_settled && settled {
+            Pages::Keep
+        } else {
+            Pages::Drop
+        })
+    }
+
+    /// Notes the contents that the kernel's pages come from now.
+    pub fn hold(&mut self, node: NodeId, content: &Arc<Content>) {
+        if let Some(entry) = self.nodes.get_mut(&node) {
+            let (version, settled) = (content.version(), content.is_settled());
+            entry.pages = Some(Box::new(Held { content: Arc::downgrade(content), version, settled }));
+        }
+    }
+
+    /// The contents that the kernel may hold pages of, while they are remembered.
+    pub fn content(&self, node: NodeId) -> Option<Arc<Content>> {
+        self.nodes.get(&node)?.pages.as_deref()?.content.upgrade()
     }
 
     /// Notes the version that the kernel is told of with this answer; whether it was told another one before.

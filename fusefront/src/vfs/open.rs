@@ -2,19 +2,25 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::time::Instant;
-use wire::{Attr, Extent, FileKind, Version};
+use wire::{Attr, Extent, FileKind};
 
 use super::{
-    By, State, Vfs,
+    By, Inner, State, Vfs,
     handle::{HandleId, NodeLocation, OpenFile},
     inode::{NodeId, Pages},
 };
 use crate::{
     error::VfsError,
-    read::{OpenRead, Reader},
+    read::{
+        HandedOut, OpenRead,
+        content::{Content, Served},
+    },
 };
+
+/// Closed files whose contents are remembered, so that a change on the host before they are opened again need not drop
+/// what is cached of them.
+pub(super) const CLOSED_MAX: usize = 1024;
 
 /// What an open found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,16 +42,12 @@ impl Vfs {
         if kind == FileKind::Directory {
             return Err(VfsError::IsDirectory);
         }
-        let attr = self.0.stat_node(node, By::Name, deadline).await?;
+        let mut attr = self.0.stat_node(node, By::Name, deadline).await?;
         let location = NodeLocation { mount: Arc::downgrade(&self.0), node, id: attr.id };
-        let file = OpenRead {
-            share: self.0.share.name.clone(),
-            id: attr.id,
-            version: attr.version(),
-            settled: attr.settled,
-        };
-        let reader = self.0.reads.open(&file, Arc::new(location));
-        let (opened, outdated) = self.0.state.lock().open(node, attr, reader)?;
+        if self.move_contents(node, &attr, &location, deadline).await? {
+            attr = self.0.stat_node(node, By::Name, deadline).await?;
+        }
+        let (opened, outdated) = self.0.state.lock().open(node, attr, (&self.0, location))?;
         // Before the open is answered: the kernel would cut the first reads at the size it was told before.
         if let (true, Some(kernel)) = (outdated, self.0.kernel.get()) {
             kernel.drop_attr(node);
@@ -53,74 +55,130 @@ impl Vfs {
         Ok(opened)
     }
 
+    /// Brings the contents that the kernel holds pages of to the host's version, if what was read of them is unchanged;
+    /// whether they moved.
+    async fn move_contents(
+        &self,
+        node: NodeId,
+        attr: &Attr,
+        location: &NodeLocation,
+        deadline: Instant,
+    ) -> Result<bool, VfsError> {
+        let Some(content) = self.0.state.lock().nodes.content(node) else { return Ok(false) };
+        if content.version() == attr.version() || content.is_stale() {
+            return Ok(false);
+        }
+        content.suspect();
+        match self.0.reads.revalidate(&content, location, deadline).await {
+            Ok(()) => Ok(true),
+            // Another file's bytes, to the kernel's pages: this open replaces them.
+            Err(VfsError::Stale) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The bytes of an open file if memory has them all, cut at the end of the file. Each read comes here first.
     ///
     /// # Errors
     /// [`VfsError::BadHandle`], [`VfsError::Stale`].
-    pub fn read_cached(&self, handle: HandleId, extent: Extent) -> Result<Option<Bytes>, VfsError> {
+    pub fn read_cached(&self, handle: HandleId, extent: Extent) -> Result<Option<Served>, VfsError> {
         let file = self.file(handle)?;
-        file.check()?;
-        let bytes = self.0.reads.read_cached(&file.reader, extent);
-        if let Some(bytes) = &bytes {
-            self.count_read(bytes);
+        if file.reader.content().is_stale() {
+            return Err(VfsError::Stale);
         }
-        Ok(bytes)
+        let served = self.0.reads.read_cached(&file.reader, extent);
+        if let Some(served) = &served {
+            self.count_read(served);
+        }
+        Ok(served)
     }
 
     /// The bytes of an open file from wherever they are: all up to the end of the file, or an error.
     ///
     /// # Errors
-    /// [`VfsError::Stale`] once the file is of another version on the host, [`VfsError::Deadline`], else what the host
-    /// says.
-    pub async fn read(&self, handle: HandleId, extent: Extent, deadline: Instant) -> Result<Bytes, VfsError> {
+    /// [`VfsError::Stale`] once bytes that were read are not in the host's file any more, [`VfsError::Deadline`], else
+    /// what the host says.
+    pub async fn read(
+        &self,
+        handle: HandleId,
+        extent: Extent,
+        deadline: Instant,
+    ) -> Result<Served, VfsError> {
         let file = self.file(handle)?;
-        let outcome = self.0.reads.read(file.reader.clone(), extent, deadline).await;
-        if outcome == Err(VfsError::Stale) {
-            file.mark_stale();
-        }
-        // Again, and after the data came: a newer open may have made the kernel drop its pages meanwhile, and these
-        // must not come back.
-        file.check()?;
-        let bytes = outcome?;
-        self.count_read(&bytes);
-        Ok(bytes)
+        let served = self.0.reads.read(file.reader.clone(), extent, deadline).await?;
+        self.count_read(&served);
+        Ok(served)
     }
 
     /// Closes a file.
     pub fn release(&self, handle: HandleId) {
         let mut state = self.0.state.lock();
         let file = state.handles.remove_file(handle);
+        let mut forgotten = None;
         if let Some(file) = &file {
             state.nodes.unpin(file.node);
+            state.closed.push_back(file.reader.content().clone());
+            if state.closed.len() > CLOSED_MAX {
+                forgotten = state.closed.pop_front();
+            }
         }
         drop(state);
         // Outside the lock: the last reader calls its read-ahead off.
-        drop(file);
+        drop((file, forgotten));
     }
 
     fn file(&self, handle: HandleId) -> Result<Arc<OpenFile>, VfsError> {
         self.0.state.lock().handles.file(handle).cloned()
     }
 
-    fn count_read(&self, bytes: &Bytes) {
+    fn count_read(&self, served: &Served) {
         self.0.stats.reads.add(1);
-        self.0.stats.read_bytes.add(bytes.len() as u64);
+        self.0.stats.read_bytes.add(served.len() as u64);
     }
 }
 
 impl State {
     /// Adds the handle; also whether the kernel may have been told other attributes than these.
-    fn open(&mut self, node: NodeId, attr: Attr, reader: Arc<Reader>) -> Result<(Opened, bool), VfsError> {
-        let version: Version = attr.version();
+    fn open(
+        &mut self,
+        node: NodeId,
+        attr: Attr,
+        (mount, location): (&Inner, NodeLocation),
+    ) -> Result<(Opened, bool), VfsError> {
         self.nodes.pin(node)?;
+        let (content, keep_pages) = self.contents_for(node, &attr, mount)?;
+        let reader = mount.reads.open(content, Arc::new(location));
+        let outdated = self.tell(node, attr);
+        let handle = self.handles.add_file(OpenFile { node, reader });
+        Ok((Opened { handle, keep_pages }, outdated))
+    }
+
+    /// The contents to open, and whether the kernel's pages are theirs. Contents whose pages are to go are stale.
+    fn contents_for(
+        &mut self,
+        node: NodeId,
+        attr: &Attr,
+        mount: &Inner,
+    ) -> Result<(Arc<Content>, bool), VfsError> {
+        let version = attr.version();
+        let held = self.nodes.content(node).filter(|content| !content.is_stale());
         let pages = self.nodes.open_pages(node, version, attr.settled)?;
         if pages == Pages::Replaced {
-            for file in self.handles.of_node(node).filter(|file| file.version != version) {
-                file.mark_stale();
+            for file in self.handles.of_node(node) {
+                let content = file.reader.content();
+                if content.version() != version {
+                    content.condemn();
+                }
             }
         }
-        let outdated = self.tell(node, attr);
-        let handle = self.handles.add_file(OpenFile::new(node, version, reader));
-        Ok((Opened { handle, keep_pages: pages == Pages::Keep }, outdated))
+        let share = mount.share.name.clone();
+        let file = OpenRead { share, id: attr.id, version, settled: attr.settled };
+        let content = match (pages, held) {
+            (Pages::Keep, Some(held)) => held,
+            (Pages::Keep, None) => mount.reads.content(&file, HandedOut::Unknown),
+            (Pages::Drop | Pages::Replaced, _) => mount.reads.content(&file, HandedOut::Nothing),
+        };
+        self.nodes.hold(node, &content);
+        Ok((content, pages == Pages::Keep))
     }
 }

@@ -1,6 +1,5 @@
-use wire::{ByteLen, Timestamp};
-
 use super::*;
+use crate::read::content::tests::{content, version};
 
 fn file(inode: u64) -> FileId {
     FileId { fs: 7, inode, birth: inode * 1000 }
@@ -20,10 +19,6 @@ fn look_up(table: &mut NodeTable, parent: NodeId, text: &str, inode: u64) -> Nod
 
 fn path(table: &NodeTable, node: NodeId) -> String {
     table.path(node).unwrap().to_string()
-}
-
-fn version(size: u64) -> Version {
-    Version { size: ByteLen(size), mtime: Timestamp::default(), ctime: Timestamp::default() }
 }
 
 #[test]
@@ -168,11 +163,24 @@ fn the_kernels_pages_are_kept_only_for_the_same_settled_version() {
     let mut table = table();
     let node = table.look_up(NodeId::ROOT, &name("a"), Some(file(10)), FileKind::Regular).unwrap().node;
     assert_eq!(table.open_pages(node, version(1), true), Ok(Pages::Drop), "there are none yet");
+    let mut held = content(version(1), true);
+    table.hold(node, &held);
     assert_eq!(table.open_pages(node, version(1), true), Ok(Pages::Keep));
+    assert_eq!(table.open_pages(node, version(1), false), Ok(Pages::Drop), "not settled");
     assert_eq!(table.open_pages(node, version(2), true), Ok(Pages::Replaced));
-    assert_eq!(table.open_pages(node, version(2), false), Ok(Pages::Drop), "not settled");
+    held = content(version(2), false);
+    table.hold(node, &held);
     assert_eq!(table.open_pages(node, version(2), true), Ok(Pages::Drop), "pages of an unsettled open");
-    assert_eq!(table.open_pages(node, version(2), true), Ok(Pages::Keep));
+    held.suspect();
+    held.settle_on(version(3), true);
+    assert_eq!(table.open_pages(node, version(3), true), Ok(Pages::Keep), "the contents moved on");
+    held.condemn();
+    assert_eq!(table.open_pages(node, version(3), true), Ok(Pages::Replaced), "and are stale");
+    held = content(version(4), true);
+    table.hold(node, &held);
+    drop(held);
+    assert!(table.content(node).is_none());
+    assert_eq!(table.open_pages(node, version(4), true), Ok(Pages::Keep), "forgotten, but the version tells");
 }
 
 #[test]

@@ -1,0 +1,273 @@
+//! What this mount has handed out of one file, so that a change on the host need not disturb who reads it.
+//!
+//! A handle promises the bytes of one version. When the host's file changes, the promise can be kept by moving to the
+//! new version if every byte handed out so far (to programs, and so into the kernel's page cache) is the same there:
+//! then all that was read and all that will be is of the new version. The *ledger* holds what that takes: each range
+//! handed out, with its BLAKE3. The host is asked about them (`Verify`), and only a real change is stale.
+//!
+//! The ledger is bounded; contents that outgrow it, or were forgotten and are opened again with pages still in the
+//! kernel, cannot be verified: any change makes them stale.
+
+use std::{
+    collections::BTreeMap,
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use bytes::Bytes;
+use engine::cache::ContentKey;
+use parking_lot::Mutex;
+use wire::{Extent, Version, chunk::ContentHash, limits::READ_BYTES_MAX};
+
+use super::HandedOut;
+
+/// Ranges of one ledger: 10 GiB read in order. 64 bytes each, so at most 640 KiB.
+pub(super) const RANGES_MAX: usize = 10 * 1024;
+
+/// The contents of one file as its handles have read them. Handles that were opened at one version share it.
+pub struct Content {
+    /// The name of its blocks in the caches; stays when the contents move to a new version.
+    pub(super) key: ContentKey,
+    /// One look at the host at a time.
+    pub(super) gate: tokio::sync::Mutex<()>,
+    state: Mutex<State>,
+    /// Whether the state is [`Standing::Current`], for the fast path.
+    current: AtomicBool,
+}
+
+struct State {
+    standing: Standing,
+    version: Version,
+    settled: bool,
+    /// `None` when what was handed out is not known in full.
+    ledger: Option<Ledger>,
+}
+
+/// Ranges that all ledgers of a mount may hold together: 64 GiB read in order, 4 MiB of memory.
+const ALL_RANGES_MAX: usize = 64 * 1024;
+
+/// What the ledgers of one mount hold together.
+#[derive(Debug, Default)]
+pub(super) struct LedgerBudget(AtomicUsize);
+
+/// The ranges handed out of some contents.
+struct Ledger {
+    ranges: BTreeMap<Range, Proof>,
+    budget: Arc<LedgerBudget>,
+}
+
+/// What became of a range that is handed out.
+#[derive(PartialEq, Eq)]
+enum Noted {
+    New,
+    /// It was handed out before.
+    Known,
+    /// There is no room for it.
+    Full,
+}
+
+/// Whether reads may be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// As far as is known the host's file is of this version.
+    Current,
+    /// The host's file seems to have changed: it must be asked before anything more is handed out.
+    Suspect,
+    /// The bytes handed out are not in the host's file any more.
+    Stale,
+}
+
+/// A range handed out; an [`Extent`] in the order of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Range {
+    start: u64,
+    len: u64,
+}
+
+enum Proof {
+    /// Being handed out; hashed once the program has it.
+    Bytes(Bytes),
+    Hash(ContentHash),
+}
+
+/// What was known of some contents when a look at the host began.
+pub(super) struct Claims {
+    pub(super) version: Version,
+    /// `None` when the contents cannot be verified.
+    pub(super) ranges: Option<Vec<(Extent, ContentHash)>>,
+}
+
+/// Bytes on their way to a program, entered in the ledger. Hashed when this drops: reply first.
+pub struct Served {
+    bytes: Bytes,
+    entry: Option<(Arc<Content>, Range)>,
+}
+
+impl Ledger {
+    fn note(&mut self, range: Range, bytes: &Bytes) -> Noted {
+        if range.len == 0 || self.ranges.contains_key(&range) {
+            return Noted::Known;
+        }
+        // What is longer than one extent could not be asked about; the kernel's requests are not.
+        if self.ranges.len() >= RANGES_MAX || range.len > READ_BYTES_MAX {
+            return Noted::Full;
+        }
+        if self.budget.0.fetch_add(1, Relaxed) >= ALL_RANGES_MAX {
+            self.budget.0.fetch_sub(1, Relaxed);
+            return Noted::Full;
+        }
+        self.ranges.insert(range, Proof::Bytes(bytes.clone()));
+        Noted::New
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        self.budget.0.fetch_sub(self.ranges.len(), Relaxed);
+    }
+}
+
+impl Content {
+    pub(super) fn new(
+        key: ContentKey,
+        (version, settled): (Version, bool),
+        handed_out: HandedOut,
+        budget: Arc<LedgerBudget>,
+    ) -> Content {
+        let ledger = match handed_out {
+            HandedOut::Nothing => Some(Ledger { ranges: BTreeMap::new(), budget }),
+            HandedOut::Unknown => None,
+        };
+        let state = State { standing: Standing::Current, version, settled, ledger };
+        let gate = tokio::sync::Mutex::new(());
+        Content { key, gate, state: Mutex::new(state), current: AtomicBool::new(true) }
+    }
+
+    /// The version that reads are of, unless it is in doubt.
+    pub(super) fn current(&self) -> Option<Version> {
+        let state = self.state.lock();
+        (state.standing == Standing::Current).then_some(state.version)
+    }
+
+    /// The version that reads are of now.
+    pub fn version(&self) -> Version {
+        self.state.lock().version
+    }
+
+    /// Whether that version tells every change.
+    pub fn is_settled(&self) -> bool {
+        self.state.lock().settled
+    }
+
+    /// The host's file is said to be of another version: the next read asks before it hands anything out.
+    pub fn suspect(&self) {
+        let mut state = self.state.lock();
+        if state.standing == Standing::Current {
+            state.standing = Standing::Suspect;
+            self.current.store(false, Relaxed);
+        }
+    }
+
+    /// The host's file holds other bytes now: every read from here on fails.
+    pub fn condemn(&self) {
+        let mut state = self.state.lock();
+        state.standing = Standing::Stale;
+        state.ledger = None;
+        self.current.store(false, Relaxed);
+    }
+
+    /// Whether the bytes handed out are not in the host's file any more.
+    pub fn is_stale(&self) -> bool {
+        !self.current.load(Relaxed) && self.standing() == Standing::Stale
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        self.state.lock().standing
+    }
+
+    /// Hands bytes of `version` out, unless the contents have moved on or are in doubt.
+    pub(super) fn serve(self: &Arc<Self>, version: &Version, extent: Extent, bytes: Bytes) -> Option<Served> {
+        let range = Range { start: extent.start.0, len: bytes.len() as u64 };
+        let mut state = self.state.lock();
+        if state.standing != Standing::Current || state.version != *version {
+            return None;
+        }
+        let noted = state.ledger.as_mut().map_or(Noted::Known, |ledger| ledger.note(range, &bytes));
+        if noted == Noted::Full {
+            state.ledger = None;
+        }
+        let entry = (noted == Noted::New).then(|| (self.clone(), range));
+        Some(Served { bytes, entry })
+    }
+
+    /// What the host has to confirm before the contents may move to its version.
+    pub(super) fn claims(&self) -> Claims {
+        let state = self.state.lock();
+        let ranges = state.ledger.as_ref().map(|ledger| {
+            let entry = |(range, proof): (&Range, &Proof)| {
+                let hash = match proof {
+                    Proof::Bytes(bytes) => ContentHash::of(bytes),
+                    Proof::Hash(hash) => *hash,
+                };
+                (Extent::new(range.start, range.len), hash)
+            };
+            ledger.ranges.iter().map(entry).collect()
+        });
+        Claims { version: state.version, ranges }
+    }
+
+    /// Ends a look at the host: the contents are of `version` from here on. Nothing was handed out since it began,
+    /// since nothing is while they are in doubt.
+    pub(crate) fn settle_on(&self, version: Version, settled: bool) {
+        let mut state = self.state.lock();
+        if state.standing == Standing::Suspect {
+            state.standing = Standing::Current;
+            state.version = version;
+            state.settled = settled;
+            self.current.store(true, Relaxed);
+        }
+    }
+
+    fn seal(&self, range: Range, hash: ContentHash) {
+        if let Some(proof) =
+            self.state.lock().ledger.as_mut().and_then(|ledger| ledger.ranges.get_mut(&range))
+        {
+            *proof = Proof::Hash(hash);
+        }
+    }
+}
+
+impl Served {
+    /// The bytes, shared.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
+impl Deref for Served {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl std::fmt::Debug for Served {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes served", self.bytes.len())
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        if let Some((content, range)) = self.entry.take() {
+            content.seal(range, ContentHash::of(&self.bytes));
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

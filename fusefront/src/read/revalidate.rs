@@ -1,0 +1,178 @@
+//! Asking the host whether what was handed out of a changed file is still in it.
+
+use std::{sync::Arc, time::Duration};
+
+use engine::cache::BlockKey;
+use tokio::time::{Instant, sleep, timeout_at};
+use wire::{
+    Attr, ByteLen, Class, ErrorCode, Extent, Reply, Request, Version,
+    chunk::ContentHash,
+    limits::{READ_BYTES_MAX, VERIFY_RANGES_MAX},
+    message::Target,
+};
+
+use super::{
+    Inner, Locate,
+    content::{Content, Standing},
+};
+use crate::error::VfsError;
+
+/// How soon a file that changed while it was looked at is looked at again, at first and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
+
+/// Why a look at the host came to nothing.
+enum Failed {
+    /// The file changed meanwhile: look again.
+    Moved,
+    For(VfsError),
+}
+
+impl From<VfsError> for Failed {
+    fn from(error: VfsError) -> Failed {
+        match error {
+            VfsError::Stale => Failed::Moved,
+            other => Failed::For(other),
+        }
+    }
+}
+
+/// A block in L1 that nobody was given: if it is not in the host's file any more, it only leaves the cache.
+struct Unread {
+    key: BlockKey,
+    claim: (Extent, ContentHash),
+}
+
+impl Inner {
+    /// Settles contents in doubt: they move to the host's version, or are stale.
+    ///
+    /// A dropped future leaves them in doubt, for the next read to settle.
+    pub(super) async fn revalidate(
+        &self,
+        content: &Arc<Content>,
+        locate: &dyn Locate,
+        deadline: Instant,
+    ) -> Result<(), VfsError> {
+        let Ok(_gate) = timeout_at(deadline, content.gate.lock()).await else {
+            return Err(VfsError::Deadline);
+        };
+        let (mut pause, pause_max) = PAUSE;
+        loop {
+            match content.standing() {
+                Standing::Current => return Ok(()),
+                Standing::Stale => return Err(VfsError::Stale),
+                Standing::Suspect => {}
+            }
+            match self.look(content, locate, deadline).await {
+                Ok(()) => {}
+                Err(Failed::For(error)) => return Err(error),
+                Err(Failed::Moved) if Instant::now() + pause >= deadline => return Err(VfsError::Deadline),
+                Err(Failed::Moved) => {
+                    sleep(pause).await;
+                    pause = (pause * 2).min(pause_max);
+                }
+            }
+        }
+    }
+
+    /// One look: the host's version, and whether all that was handed out is in it.
+    async fn look(&self, content: &Content, locate: &dyn Locate, deadline: Instant) -> Result<(), Failed> {
+        let target = locate.target().map_err(Failed::For)?;
+        let attr = match self.stat(&target, deadline).await {
+            // Its name leads to another file, or nowhere, and the host has let it go: it cannot be read any more.
+            Err(
+                VfsError::Stale | VfsError::Host { code: ErrorCode::NotFound | ErrorCode::NotDirectory, .. },
+            ) => {
+                content.condemn();
+                return Ok(());
+            }
+            outcome => outcome?,
+        };
+        let version = attr.version();
+        let claims = content.claims();
+        let shrunk = version.size < claims.version.size;
+        let Some(ranges) = claims.ranges.filter(|_| !shrunk || version == claims.version) else {
+            if version == claims.version {
+                content.settle_on(version, attr.settled);
+            } else {
+                content.condemn();
+            }
+            return Ok(());
+        };
+        if version != claims.version {
+            self.stats.verifications.add(1);
+            if !self.verify(&target, &version, &ranges, deadline).await?.iter().all(|&equal| equal) {
+                content.condemn();
+                return Ok(());
+            }
+            self.verify_unread(content, &target, (&claims.version, &version), deadline).await?;
+        }
+        content.settle_on(version, attr.settled);
+        Ok(())
+    }
+
+    /// Drops the blocks in L1 that are not in the host's file any more.
+    async fn verify_unread(
+        &self,
+        content: &Content,
+        target: &Target,
+        (from, to): (&Version, &Version),
+        deadline: Instant,
+    ) -> Result<(), Failed> {
+        let mut unread = Vec::new();
+        for (key, bytes) in self.l1.blocks_of(&content.key) {
+            if key.extent(to.size).len != ByteLen(bytes.len() as u64) {
+                // The last block of a file that grew: short of its place now.
+                self.l1.remove(&key);
+                continue;
+            }
+            let claim = (key.extent(from.size), ContentHash::of(&bytes));
+            unread.push(Unread { key, claim });
+        }
+        let claims: Vec<_> = unread.iter().map(|block| block.claim).collect();
+        let equal = self.verify(target, to, &claims, deadline).await?;
+        for (block, _) in unread.iter().zip(equal).filter(|(_, equal)| !equal) {
+            self.l1.remove(&block.key);
+        }
+        Ok(())
+    }
+
+    /// Which ranges are the same in the host's file at `version`.
+    async fn verify(
+        &self,
+        target: &Target,
+        version: &Version,
+        ranges: &[(Extent, ContentHash)],
+        deadline: Instant,
+    ) -> Result<Vec<bool>, Failed> {
+        debug_assert!(
+            ranges.iter().all(|(extent, _)| extent.len.0 <= READ_BYTES_MAX),
+            "a reply is one extent at most"
+        );
+        let mut all = Vec::with_capacity(ranges.len());
+        for batch in ranges.chunks(VERIFY_RANGES_MAX) {
+            let request = Request::Verify { target: target.clone(), ranges: batch.into() };
+            let reply = self.client.call(request, Class::Metadata, deadline).await.map_err(VfsError::from)?;
+            match reply {
+                Reply::Verified { attr, equal } if equal.len() == batch.len() => {
+                    if attr.version() != *version {
+                        return Err(Failed::Moved);
+                    }
+                    all.extend(equal);
+                }
+                _ => return Err(Failed::For(wrong("a verification"))),
+            }
+        }
+        Ok(all)
+    }
+
+    async fn stat(&self, target: &Target, deadline: Instant) -> Result<Attr, VfsError> {
+        match self.client.call(Request::Stat(target.clone()), Class::Metadata, deadline).await? {
+            Reply::Attr(attr) => Ok(attr),
+            _ => Err(wrong("attributes")),
+        }
+    }
+}
+
+fn wrong(expected: &str) -> VfsError {
+    VfsError::Protocol { reason: format!("a reply that is not {expected}") }
+}

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream, VarInt};
+use quinn::{Connection, ConnectionError, Endpoint, Incoming, RecvStream, SendStream, VarInt};
 use tokio::{sync::Semaphore, task::JoinSet, time};
 use tracing::Instrument;
 use wire::{
@@ -19,8 +19,8 @@ use wire::{
 
 use super::{Shared, request};
 use crate::{
-    serve::{Serve, SessionSummary},
-    settings::code,
+    serve::{Serve, SessionEnd, SessionSummary},
+    settings::{self, code},
     tls,
 };
 
@@ -113,18 +113,35 @@ impl<S: Serve> Drop for Ending<S> {
         shared.sessions.fetch_sub(1, Ordering::Relaxed);
         shared.live.lock().remove(&self.connection.stable_id());
         let stats = self.connection.stats();
-        let reason = match self.connection.close_reason() {
-            Some(reason) => reason.to_string(),
-            None => "the host dropped it".to_owned(),
-        };
+        let (end, reason) = end_of(self.connection.close_reason());
         let summary = SessionSummary {
             requests: requests.load(Ordering::Relaxed),
             sent_bytes: stats.udp_tx.bytes,
             received_bytes: stats.udp_rx.bytes,
+            end,
             reason,
         };
         shared.serve.ended(state, &summary);
     }
+}
+
+/// How a connection ended, in kind and in words; `None` where it was dropped open.
+fn end_of(reason: Option<ConnectionError>) -> (SessionEnd, String) {
+    let Some(reason) = reason else { return (SessionEnd::Closed, "the host dropped it".to_owned()) };
+    let end = match &reason {
+        ConnectionError::TimedOut => {
+            let silence = format!("no answer for {} s", settings::SILENCE.as_secs());
+            return (SessionEnd::Lost, silence);
+        }
+        ConnectionError::ApplicationClosed(_) => SessionEnd::Left,
+        ConnectionError::LocallyClosed => SessionEnd::Closed,
+        ConnectionError::VersionMismatch
+        | ConnectionError::TransportError(_)
+        | ConnectionError::ConnectionClosed(_)
+        | ConnectionError::Reset
+        | ConnectionError::CidsExhausted => SessionEnd::Broken,
+    };
+    (end, reason.to_string())
 }
 
 /// Answers requests until the connection ends; all its tasks are gone afterwards.

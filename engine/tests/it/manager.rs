@@ -1,11 +1,11 @@
-//! A service manager: told when the host serves and when it stops, in the words of sd_notify(3).
+//! Those who look after a host: a service manager, told in the words of sd_notify(3), and a monitor that reads counters.
 
 use std::{fs, os::unix::net::UnixDatagram, time::Duration};
 
 use rustix::process::Signal;
 
 use crate::{
-    process::{Ready, command, start},
+    process::{Counters, Ready, command, free_address, start},
     rig::Peer,
 };
 
@@ -32,6 +32,21 @@ fn the_service_manager_is_told_when_it_serves_and_when_it_stops() {
     host.process.signal(Signal::TERM);
     assert_eq!(told(&manager).trim_end(), "STOPPING=1");
     assert_eq!(host.process.0.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn every_counter_is_explained_to_whoever_watches() {
+    let (dir, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let metrics = free_address();
+    let host = Ready::start(command(state.path()).arg(dir.path()).args(["--metrics", &metrics.to_string()]));
+    Peer::connect(host.ticket.clone()).unwrap().close();
+    let readme = include_str!("../../README.md");
+    let counters = Counters::of(metrics);
+    assert!(counters.names().count() > 10);
+    for name in counters.names() {
+        assert!(readme.contains(name), "README.md does not say what {name} is");
+    }
+    host.end();
 }
 
 #[test]

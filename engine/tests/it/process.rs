@@ -181,6 +181,11 @@ impl Counters {
         value.unwrap_or_else(|| panic!("no {name} in {}", self.0)).parse().unwrap()
     }
 
+    /// The names of all of them.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+    }
+
     pub(crate) fn has(&self, text: &str) -> bool {
         self.0.contains(text)
     }

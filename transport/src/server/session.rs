@@ -170,7 +170,8 @@ async fn greet<S: Serve>(
         Some((send, hello))
     };
     let Ok(Some((mut send, hello))) = time::timeout_at(deadline, hear).await else {
-        connection.close(code::REFUSED, b"no hello");
+        // Not a refusal, which a mount takes for the host's last word: on a bad link an honest hello comes too late.
+        connection.close(code::DEADLINE, b"no hello");
         return None;
     };
     let decision = match (hello, tls::channel(connection)) {
@@ -210,8 +211,8 @@ async fn welcome_in(send: &mut SendStream, welcome: Welcome, deadline: time::Ins
     send.finish().ok()
 }
 
-async fn refuse(connection: &Connection, send: &mut SendStream, code: ErrorCode) {
-    let reply = codec::encode_reply(&Reply::error(code));
+async fn refuse(connection: &Connection, send: &mut SendStream, reason: ErrorCode) {
+    let reply = codec::encode_reply(&Reply::error(reason));
     let tell = async {
         if send.write_all_chunks(&mut [reply]).await.is_ok() && send.finish().is_ok() {
             // Either way the mount has it, or will never have it.
@@ -220,5 +221,29 @@ async fn refuse(connection: &Connection, send: &mut SendStream, code: ErrorCode)
     };
     // A mount that takes no answer learns it from the close.
     let _ = time::timeout(REFUSAL_PATIENCE, tell).await;
-    connection.close(code::REFUSED, b"refused");
+    // The close may overtake the reply, and then is all that the mount learns.
+    let close = match reason {
+        ErrorCode::Busy | ErrorCode::Stopping => code::BUSY,
+        _ => code::REFUSED,
+    };
+    connection.close(close, b"not admitted");
+}
+
+#[cfg(test)]
+mod tests {
+    use quinn::ApplicationClose;
+
+    use super::*;
+
+    #[test]
+    fn the_end_says_who_went() {
+        let end = |reason| end_of(reason).0;
+        let leaving = ApplicationClose { error_code: code::DONE, reason: "done".into() };
+        assert_eq!(end(Some(ConnectionError::ApplicationClosed(leaving))), SessionEnd::Left);
+        assert_eq!(end(Some(ConnectionError::LocallyClosed)), SessionEnd::Closed);
+        assert_eq!(end(None), SessionEnd::Closed);
+        assert_eq!(end(Some(ConnectionError::Reset)), SessionEnd::Broken);
+        let (end, reason) = end_of(Some(ConnectionError::TimedOut));
+        assert_eq!((end, reason.as_str()), (SessionEnd::Lost, "no answer for 5 s"));
+    }
 }

@@ -36,6 +36,8 @@ impl Look {
         let now = wall_clock();
         let flags = flags | AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
         let statx = statx(dir, name, flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME)?;
+        #[cfg(feature = "testing")]
+        let (statx, now) = crate::testing::retime(statx, now);
         Ok(Look { statx, now })
     }
 

@@ -6,6 +6,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
+use rustix::process::{Resource, getrlimit};
 use wire::Name;
 
 use crate::config::{HostConfig, MEMORY_BYTES_DEFAULT, PORT_DEFAULT, ShareConfig, listen_everywhere};
@@ -84,6 +85,9 @@ pub enum Listen {
     At(SocketAddr),
 }
 
+/// Descriptors a host may open at least: it starts with about twenty, the rest is for ten shares, lookups and reads.
+const OPEN_FILES_MIN: u64 = 64;
+
 /// Options that are well-formed and yet make no host.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
@@ -92,6 +96,14 @@ pub enum CliError {
     Nameless {
         /// The folder.
         root: PathBuf,
+    },
+    /// Raise the limit: below it, starting fails at whichever descriptor is one too many.
+    #[error(
+        "this process may open {limit} files, and a host needs {OPEN_FILES_MIN}: raise ulimit -n or LimitNOFILE="
+    )]
+    OpenFiles {
+        /// What the process may open.
+        limit: u64,
     },
     /// Say where.
     #[error("there is no home directory to keep the host's keys in: name one with --state-dir DIR")]
@@ -102,8 +114,12 @@ impl HostArgs {
     /// The host these options describe.
     ///
     /// # Errors
-    /// When a folder has no name or no place for the keys is known.
+    /// When a folder has no name, no place for the keys is known, or the process may open too few files.
     pub fn config(&self) -> Result<HostConfig, CliError> {
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        if limit < OPEN_FILES_MIN {
+            return Err(CliError::OpenFiles { limit });
+        }
         let shares = self.shares.iter().map(ShareArg::config).collect::<Result<_, _>>()?;
         let state_dir = match &self.state_dir {
             Some(dir) => dir.clone(),

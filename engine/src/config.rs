@@ -49,7 +49,10 @@ pub struct HostConfig {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// Nothing, or too much, to serve.
-    #[error("{count} shares: a host serves 1 to {} folders", limits::SHARES_MAX)]
+    #[error(
+        "{count} shares: a host serves 1 to {} folders; serve the others with a second host (--listen, --state-dir)",
+        limits::SHARES_MAX
+    )]
     Shares {
         /// How many were given.
         count: usize,

@@ -75,7 +75,7 @@ pub enum HostError {
         pid: Option<u32>,
     },
     /// The host key could not be read or made.
-    #[error("the host key cannot be used")]
+    #[error("the state directory gives no host key: mend it as follows, or choose another with --state-dir")]
     Identity(#[source] transport::IdentityError),
     /// The port is taken or the address is not this machine's.
     #[error(transparent)]
@@ -87,7 +87,9 @@ pub enum HostError {
     #[error("the machine's addresses cannot be listed: name one with --advertise HOST:PORT")]
     Interfaces(#[source] io::Error),
     /// The slab could not be made.
-    #[error("the buffer memory cannot be had")]
+    #[error(
+        "the buffer memory cannot be had: give the host less with --memory, or raise the process's limit"
+    )]
     Pool(#[from] uring::PoolError),
     /// The ring could not be started or drained.
     #[error("the disk reader failed")]

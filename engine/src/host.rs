@@ -13,8 +13,17 @@ use uring::{Backend, Pool, PoolConfig, Ring, RingConfig};
 use wire::{Name, ShareId, Ticket, auth::Claims};
 
 use crate::{
-    advertise, config::HostConfig, disk::Disk, error::HostError, files::OpenFiles, metrics::Metrics,
-    service::Service, share::Share, state::StateDir, tickets::Tickets, work::Work,
+    advertise,
+    config::{HostConfig, ShareConfig},
+    disk::Disk,
+    error::HostError,
+    files::OpenFiles,
+    metrics::{Metrics, show_backend},
+    service::Service,
+    share::Share,
+    state::StateDir,
+    tickets::Tickets,
+    work::Work,
 };
 
 /// How often idle files are closed and idle memory is given back.
@@ -38,7 +47,7 @@ impl Host {
     /// A [`HostError`] that says what to do; then nothing is left running.
     pub fn start(config: HostConfig) -> Result<Host, HostError> {
         config.validate()?;
-        let shares = open_shares(&config)?;
+        let shares = open_shares(&config.shares)?;
         let state = StateDir::open(&config.state_dir)?;
         let identity = state.identity()?;
         let tickets = Tickets::new(state.ticket_key()?);
@@ -53,6 +62,12 @@ impl Host {
             false => config.advertise,
         };
         let ticket = service.tickets.issue(service.tickets.first(), host_key, addresses);
+        let backend = service.disk.ring.backend();
+        show_backend(&backend);
+        // Not when the ring starts: a host that fails later says one line, the one that matters.
+        if let Backend::Blocking { reason } = &backend {
+            tracing::warn!(%reason, "io_uring is refused; reading with blocking threads instead");
+        }
         lane.handle().spawn(sweep(Arc::downgrade(&service)));
         Ok(Host {
             server: Arc::new(server),
@@ -140,9 +155,9 @@ impl std::fmt::Debug for Host {
     }
 }
 
-fn open_shares(config: &HostConfig) -> Result<Vec<Arc<Share>>, HostError> {
+pub(crate) fn open_shares(shares: &[ShareConfig]) -> Result<Vec<Arc<Share>>, HostError> {
     let ids = (0..).map(ShareId);
-    ids.zip(&config.shares).map(|(id, share)| Share::open(id, share).map(Arc::new)).collect()
+    ids.zip(shares).map(|(id, share)| Share::open(id, share).map(Arc::new)).collect()
 }
 
 fn open_disk(config: &HostConfig) -> Result<Disk, HostError> {
@@ -180,7 +195,7 @@ fn boot_number() -> Result<u64, HostError> {
 }
 
 /// Closes idle files and gives idle memory back, until the host is gone.
-async fn sweep(service: std::sync::Weak<Service>) {
+pub(crate) async fn sweep(service: std::sync::Weak<Service>) {
     let mut ticks = tokio::time::interval(SWEEP_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

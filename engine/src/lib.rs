@@ -25,6 +25,8 @@ mod read;
 mod service;
 mod share;
 pub mod state;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tickets;
 mod verify;
 mod work;

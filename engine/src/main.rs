@@ -7,8 +7,10 @@ use std::{io::Write, net::SocketAddr, process::ExitCode};
 use anyhow::Context;
 use clap::Parser;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder};
+use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+use uring::Backend;
 use wormhole_engine::{
     cli::{Cli, Command, HostArgs},
     host::Host,
@@ -62,21 +64,39 @@ fn host(args: &HostArgs) -> anyhow::Result<()> {
     }
     let shares: Vec<String> = host.share_names().iter().map(ToString::to_string).collect();
     tracing::info!(
+        disk = %disk(&host.backend()),
         shares = shares.join(", "),
         addresses = host.ticket().addresses.join(", "),
         ticket = %host.ticket().claims.id,
         "ready"
     );
+    tell_manager(&[NotifyState::Ready, NotifyState::Status(&format!("serving {}", shares.join(", ")))]);
     runtime.block_on(async {
         // Waits for a person or the system, without a deadline.
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
     });
     tracing::info!("stopping");
+    tell_manager(&[NotifyState::Stopping]);
     if let Err(error) = host.stop() {
         tracing::warn!("{}", one_line(&error.into()));
     }
     // Without running destructors of what may still hang on a disk: the kernel cleans up after a process.
     std::process::exit(0);
+}
+
+/// What reads the disk, in words.
+fn disk(backend: &Backend) -> String {
+    match backend {
+        Backend::Uring => "io_uring".to_owned(),
+        Backend::Blocking { reason } => format!("blocking threads, because of {reason}"),
+    }
+}
+
+/// Tells the service manager that started this, if one did (`NOTIFY_SOCKET`). Source: sd_notify(3).
+fn tell_manager(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "the service manager could not be told; it may take this for hanging");
+    }
 }
 
 /// Upper bounds of the latency histograms, in seconds: from a page cache hit to a disk that hangs.

@@ -4,6 +4,8 @@ use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
     histogram,
 };
+use transport::SessionEnd;
+use uring::Backend;
 
 /// Handles to the host's counters; they count nowhere until the process installs a recorder.
 pub(crate) struct Metrics {
@@ -27,6 +29,8 @@ pub(crate) struct Metrics {
     pub(crate) admitted: Counter,
     /// Mounts refused.
     pub(crate) refused: Counter,
+    /// Sessions over, by how they ended.
+    pub(crate) ended: Ended,
     /// Mounts connected now.
     pub(crate) sessions: Gauge,
     /// Files kept open now.
@@ -49,6 +53,7 @@ impl Metrics {
             names_skipped: counter!("host.names_skipped"),
             admitted: counter!("host.sessions_admitted"),
             refused: counter!("host.sessions_refused"),
+            ended: Ended::new(),
             sessions: gauge!("host.sessions"),
             files_open: gauge!("host.files_open"),
             lent_bytes: gauge!("host.lent_bytes"),
@@ -67,9 +72,59 @@ fn describe() {
     describe_counter!("host.names_skipped", Unit::Count, "names the wire cannot carry");
     describe_counter!("host.sessions_admitted", Unit::Count, "mounts let in");
     describe_counter!("host.sessions_refused", Unit::Count, "mounts refused");
+    describe_counter!(
+        ENDED,
+        Unit::Count,
+        "sessions over, by how: left, lost (silence), closed (by the host), broken"
+    );
     describe_gauge!("host.sessions", Unit::Count, "mounts connected");
     describe_gauge!("host.files_open", Unit::Count, "files kept open");
     describe_gauge!("host.lent_bytes", Unit::Bytes, "buffers lent");
+    describe_gauge!(
+        BACKEND,
+        Unit::Count,
+        "1, labelled with what reads the disk: io_uring or blocking_threads"
+    );
+}
+
+const ENDED: &str = "host.sessions_ended";
+const BACKEND: &str = "host.backend";
+
+/// One counter for each way a session ends; all of them start at zero, so that a first loss shows as a rise.
+pub(crate) struct Ended {
+    left: Counter,
+    lost: Counter,
+    closed: Counter,
+    broken: Counter,
+}
+
+impl Ended {
+    fn new() -> Ended {
+        let of = |how: &'static str| {
+            let counter = counter!(ENDED, "how" => how);
+            counter.absolute(0);
+            counter
+        };
+        Ended { left: of("left"), lost: of("lost"), closed: of("closed"), broken: of("broken") }
+    }
+
+    pub(crate) fn of(&self, end: SessionEnd) -> &Counter {
+        match end {
+            SessionEnd::Left => &self.left,
+            SessionEnd::Lost => &self.lost,
+            SessionEnd::Closed => &self.closed,
+            SessionEnd::Broken => &self.broken,
+        }
+    }
+}
+
+/// Says which back end reads the disk, once.
+pub(crate) fn show_backend(backend: &Backend) {
+    let name = match backend {
+        Backend::Uring => "io_uring",
+        Backend::Blocking { .. } => "blocking_threads",
+    };
+    gauge!(BACKEND, "backend" => name).set(1.0);
 }
 
 impl std::fmt::Debug for Metrics {

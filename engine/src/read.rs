@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::time::timeout_at;
-use uring::{CachedRead, Filled, ReadAt, RingError, Slot, SlotClass, SlotRange, read_cached};
+use uring::{CachedRead, Filled, ReadAt, RingError, Slot, SlotClass, SlotRange};
 use wire::{ErrorCode, Extent, Version, limits};
 
 use crate::{
@@ -66,7 +66,7 @@ impl Disk {
     ) -> Result<Filled, Fault> {
         let len = slot_len(extent)?;
         let offset = extent.start.0;
-        let mut filled = match read_cached(&open.file, &mut slot.bytes_mut()[..len], offset)? {
+        let mut filled = match self.ring.read_cached(&open.file, &mut slot.bytes_mut()[..len], offset)? {
             CachedRead::Filled(filled) => filled,
             CachedRead::Miss => 0,
         };

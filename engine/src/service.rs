@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::time::Instant;
-use transport::{Answer, Serve, SessionSummary};
+use transport::{Answer, Serve, SessionEnd, SessionSummary};
 use wire::{
     ErrorCode, FileId, Reply, Request, ShareId, SharePath,
     auth::Claims,
@@ -24,6 +24,7 @@ use crate::{
     error::Fault,
     files::Grant,
     inspect, list,
+    metrics::Metrics,
     share::{Scope, Share},
     tickets::{Tickets, check_expiry},
 };
@@ -99,7 +100,15 @@ impl Serve for Service {
     }
 
     fn ended(&self, session: &Arc<Session>, summary: &SessionSummary) {
-        self.disk.metrics.sessions.decrement(1.0);
+        let Metrics { sessions, ended, .. } = &self.disk.metrics;
+        sessions.decrement(1.0);
+        ended.of(summary.end).increment(1);
+        let what = match summary.end {
+            SessionEnd::Left => "mount left",
+            SessionEnd::Lost => "mount lost",
+            SessionEnd::Closed => "mount sent away",
+            SessionEnd::Broken => "mount broke off",
+        };
         tracing::info!(
             session = session.number,
             peer = %session.peer,
@@ -109,7 +118,7 @@ impl Serve for Service {
             sent_bytes = summary.sent_bytes,
             requests = summary.requests,
             reason = %summary.reason,
-            "mount gone"
+            "{what}"
         );
     }
 }

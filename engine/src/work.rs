@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::{
     sync::Semaphore,
+    task::JoinHandle,
     time::{Instant, timeout_at},
 };
 use wire::ErrorCode;
@@ -18,11 +19,24 @@ const THREADS_MAX: usize = 32;
 #[derive(Debug)]
 pub(crate) struct Work {
     places: Arc<Semaphore>,
+    /// In place of threads: calls run on the caller's, after as long as this disk takes.
+    #[cfg(feature = "testing")]
+    disk: Option<uring::testing::FaultyDisk>,
 }
 
 impl Work {
     pub(crate) fn new() -> Work {
-        Work { places: Arc::new(Semaphore::new(THREADS_MAX)) }
+        Work {
+            places: Arc::new(Semaphore::new(THREADS_MAX)),
+            #[cfg(feature = "testing")]
+            disk: None,
+        }
+    }
+
+    /// Without threads, which a paused clock does not wait for.
+    #[cfg(feature = "testing")]
+    pub(crate) fn simulated(disk: uring::testing::FaultyDisk) -> Work {
+        Work { disk: Some(disk), ..Work::new() }
     }
 
     /// Runs `call` on a thread that may block, and waits for it until `deadline`.
@@ -39,7 +53,7 @@ impl Work {
             .await
             .map_err(|_| Fault::late("free disk thread"))?
             .map_err(|_| Fault::new(ErrorCode::Stopping))?;
-        let running = tokio::task::spawn_blocking(move || {
+        let running = self.start(move || {
             let result = call();
             drop(place);
             result
@@ -50,6 +64,17 @@ impl Work {
             Ok(Err(_)) => Err(Fault::new(ErrorCode::Stopping)),
             Err(_) => Err(Fault::late("answer of the disk")),
         }
+    }
+
+    fn start<T: Send + 'static>(&self, call: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+        #[cfg(feature = "testing")]
+        if let Some(disk) = self.disk.clone() {
+            return tokio::spawn(async move {
+                disk.pause().await;
+                call()
+            });
+        }
+        tokio::task::spawn_blocking(call)
     }
 
     /// Takes no further calls.

@@ -127,9 +127,12 @@ impl Identity {
             _ => {}
         }
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
-        file.write_all(&self.pkcs8)?;
-        file.sync_all()?;
-        fs::rename(&partial, path)?;
+        let written = file.write_all(&self.pkcs8).and_then(|()| file.sync_all());
+        if let Err(error) = written.and_then(|()| fs::rename(&partial, path)) {
+            // What is left of it is of no use; the first error is the one to tell.
+            drop(fs::remove_file(&partial));
+            return Err(error);
+        }
         fs::File::open(folder)?.sync_all()
     }
 }

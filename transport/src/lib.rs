@@ -23,6 +23,6 @@ pub use client::{Client, ClientConfig, ReadCall, SessionStats};
 pub use error::{BindError, CallError, ConnectError};
 pub use identity::{Identity, IdentityError};
 pub use lane::Lane;
-pub use serve::{Answer, Serve, SessionSummary};
+pub use serve::{Answer, Serve, SessionEnd, SessionSummary};
 pub use server::{PathStats, Server, ServerConfig, ServerLimits};
 pub use settings::PacketSize;

@@ -73,6 +73,21 @@ pub struct SessionSummary {
     pub sent_bytes: u64,
     /// Bytes of UDP payload received from it.
     pub received_bytes: u64,
+    /// How it ended.
+    pub end: SessionEnd,
     /// Why it ended, for the log.
     pub reason: String,
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionEnd {
+    /// The mount said that it leaves.
+    Left,
+    /// The mount fell silent: killed, cut off or asleep.
+    Lost,
+    /// The host ended it, as it does when it stops.
+    Closed,
+    /// The mount broke the protocol.
+    Broken,
 }

@@ -39,8 +39,11 @@ pub(crate) const BATCH_PACKETS_MAX: usize = 7;
 pub(crate) const SEND_WINDOW_BYTES: u64 = 10_000_000;
 /// How often a silent session says that it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
-/// After how much silence a session is over.
-const IDLE_TIMEOUT_MS: u32 = 5_000;
+/// After how much silence a session is over, as people are told.
+pub(crate) const SILENCE: Duration = Duration::from_secs(5);
+/// The same for QUIC, whose clock starts with the first packet after the peer's last: the keep-alive, up to
+/// [`KEEP_ALIVE`] later. So a peer that dies is noticed 4.5 to 5.5 s after its last packet.
+const IDLE_TIMEOUT_MS: u32 = 4_500;
 
 /// What both ends set for a peer.
 pub(crate) fn transport(packets: PacketSize) -> TransportConfig {

@@ -6,9 +6,21 @@
 
 #[cfg(feature = "cli")]
 mod command;
+#[cfg(feature = "cli")]
+mod crowd;
+#[cfg(feature = "cli")]
+mod death;
+#[cfg(feature = "cli")]
+mod fallback;
 mod files;
 mod life;
 mod listing;
+#[cfg(feature = "cli")]
+mod manager;
 mod mounts;
+#[cfg(feature = "cli")]
+mod process;
+#[cfg(feature = "cli")]
+mod refusals;
 mod rig;
 mod tickets;

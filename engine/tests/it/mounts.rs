@@ -9,13 +9,18 @@ use wormhole_engine::{error::HostError, host::Host};
 use crate::rig::{Rig, config};
 
 /// A tmpfs that goes away with the test, also when it fails.
-struct Mounted(PathBuf);
+pub(crate) struct Mounted(PathBuf);
 
 impl Mounted {
     /// `None` where this process may not mount.
     fn new(at: PathBuf) -> Option<Mounted> {
+        Mounted::with(at, "size=50%")
+    }
+
+    /// The same with the options of tmpfs(5).
+    pub(crate) fn with(at: PathBuf, options: &str) -> Option<Mounted> {
         fs::create_dir_all(&at).unwrap();
-        match mount(Some("wormhole-test"), &at, Some("tmpfs"), MsFlags::empty(), None::<&str>) {
+        match mount(Some("wormhole-test"), &at, Some("tmpfs"), MsFlags::empty(), Some(options)) {
             Ok(()) => Some(Mounted(at)),
             Err(error) => {
                 let required = std::env::var("WORMHOLE_REQUIRE").is_ok_and(|names| names.contains("fuse"));

@@ -58,7 +58,7 @@ pub enum RingError {
         reason: String,
     },
     /// A thread of the ring could not be started; the process is at its limit of threads or memory.
-    #[error("starting a ring thread")]
+    #[error("a thread cannot be started: this process is at a limit of threads or memory")]
     Thread {
         /// The kernel's reason.
         #[source]

@@ -125,10 +125,9 @@ impl Ring {
         match config.backend {
             BackendChoice::Blocking => Self::start_blocking(config, "chosen by configuration".to_owned()),
             BackendChoice::Uring => Self::start_uring(config).map_err(|reason| RingError::Refused { reason }),
-            BackendChoice::Auto => Self::start_uring(config).or_else(|reason| {
-                tracing::warn!(%reason, "io_uring is refused; reading with blocking threads instead");
-                Self::start_blocking(config, reason)
-            }),
+            BackendChoice::Auto => {
+                Self::start_uring(config).or_else(|reason| Self::start_blocking(config, reason))
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream, VarInt};
+use quinn::{Connection, ConnectionError, Endpoint, Incoming, RecvStream, SendStream, VarInt};
 use tokio::{sync::Semaphore, task::JoinSet, time};
 use tracing::Instrument;
 use wire::{
@@ -19,8 +19,8 @@ use wire::{
 
 use super::{Shared, request};
 use crate::{
-    serve::{Serve, SessionSummary},
-    settings::code,
+    serve::{Serve, SessionEnd, SessionSummary},
+    settings::{self, code},
     tls,
 };
 
@@ -113,18 +113,35 @@ impl<S: Serve> Drop for Ending<S> {
         shared.sessions.fetch_sub(1, Ordering::Relaxed);
         shared.live.lock().remove(&self.connection.stable_id());
         let stats = self.connection.stats();
-        let reason = match self.connection.close_reason() {
-            Some(reason) => reason.to_string(),
-            None => "the host dropped it".to_owned(),
-        };
+        let (end, reason) = end_of(self.connection.close_reason());
         let summary = SessionSummary {
             requests: requests.load(Ordering::Relaxed),
             sent_bytes: stats.udp_tx.bytes,
             received_bytes: stats.udp_rx.bytes,
+            end,
             reason,
         };
         shared.serve.ended(state, &summary);
     }
+}
+
+/// How a connection ended, in kind and in words; `None` where it was dropped open.
+fn end_of(reason: Option<ConnectionError>) -> (SessionEnd, String) {
+    let Some(reason) = reason else { return (SessionEnd::Closed, "the host dropped it".to_owned()) };
+    let end = match &reason {
+        ConnectionError::TimedOut => {
+            let silence = format!("no answer for {} s", settings::SILENCE.as_secs());
+            return (SessionEnd::Lost, silence);
+        }
+        ConnectionError::ApplicationClosed(_) => SessionEnd::Left,
+        ConnectionError::LocallyClosed => SessionEnd::Closed,
+        ConnectionError::VersionMismatch
+        | ConnectionError::TransportError(_)
+        | ConnectionError::ConnectionClosed(_)
+        | ConnectionError::Reset
+        | ConnectionError::CidsExhausted => SessionEnd::Broken,
+    };
+    (end, reason.to_string())
 }
 
 /// Answers requests until the connection ends; all its tasks are gone afterwards.
@@ -153,7 +170,8 @@ async fn greet<S: Serve>(
         Some((send, hello))
     };
     let Ok(Some((mut send, hello))) = time::timeout_at(deadline, hear).await else {
-        connection.close(code::REFUSED, b"no hello");
+        // Not a refusal, which a mount takes for the host's last word: on a bad link an honest hello comes too late.
+        connection.close(code::DEADLINE, b"no hello");
         return None;
     };
     let decision = match (hello, tls::channel(connection)) {
@@ -193,8 +211,8 @@ async fn welcome_in(send: &mut SendStream, welcome: Welcome, deadline: time::Ins
     send.finish().ok()
 }
 
-async fn refuse(connection: &Connection, send: &mut SendStream, code: ErrorCode) {
-    let reply = codec::encode_reply(&Reply::error(code));
+async fn refuse(connection: &Connection, send: &mut SendStream, reason: ErrorCode) {
+    let reply = codec::encode_reply(&Reply::error(reason));
     let tell = async {
         if send.write_all_chunks(&mut [reply]).await.is_ok() && send.finish().is_ok() {
             // Either way the mount has it, or will never have it.
@@ -203,5 +221,29 @@ async fn refuse(connection: &Connection, send: &mut SendStream, code: ErrorCode)
     };
     // A mount that takes no answer learns it from the close.
     let _ = time::timeout(REFUSAL_PATIENCE, tell).await;
-    connection.close(code::REFUSED, b"refused");
+    // The close may overtake the reply, and then is all that the mount learns.
+    let close = match reason {
+        ErrorCode::Busy | ErrorCode::Stopping => code::BUSY,
+        _ => code::REFUSED,
+    };
+    connection.close(close, b"not admitted");
+}
+
+#[cfg(test)]
+mod tests {
+    use quinn::ApplicationClose;
+
+    use super::*;
+
+    #[test]
+    fn the_end_says_who_went() {
+        let end = |reason| end_of(reason).0;
+        let leaving = ApplicationClose { error_code: code::DONE, reason: "done".into() };
+        assert_eq!(end(Some(ConnectionError::ApplicationClosed(leaving))), SessionEnd::Left);
+        assert_eq!(end(Some(ConnectionError::LocallyClosed)), SessionEnd::Closed);
+        assert_eq!(end(None), SessionEnd::Closed);
+        assert_eq!(end(Some(ConnectionError::Reset)), SessionEnd::Broken);
+        let (end, reason) = end_of(Some(ConnectionError::TimedOut));
+        assert_eq!((end, reason.as_str()), (SessionEnd::Lost, "no answer for 5 s"));
+    }
 }

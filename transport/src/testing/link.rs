@@ -65,10 +65,13 @@ struct State {
     dropped: u64,
     cut: HashSet<SocketAddr>,
     inboxes: HashMap<SocketAddr, Inbox>,
+    sockets: u64,
 }
 
 #[derive(Default)]
 struct Inbox {
+    /// Which socket reads it: others of the same address are dead.
+    socket: u64,
     waiting: BinaryHeap<Reverse<Datagram>>,
     reader: Option<Waker>,
 }
@@ -87,9 +90,27 @@ impl Link {
     /// A network with nobody on it.
     pub fn new(config: LinkConfig) -> Link {
         let random = config.seed;
-        let state =
-            State { config, random, sent: 0, dropped: 0, cut: HashSet::new(), inboxes: HashMap::new() };
+        let state = State {
+            config,
+            random,
+            sent: 0,
+            dropped: 0,
+            cut: HashSet::new(),
+            inboxes: HashMap::new(),
+            sockets: 0,
+        };
         Link { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Changes what happens to datagrams from now on; the seed goes on where it is.
+    pub fn shape(&self, change: impl FnOnce(&mut LinkConfig)) {
+        change(&mut self.state.lock().config);
+    }
+
+    /// The process at `address` is gone at once: nothing reaches it, and nothing it still sends arrives, whatever is
+    /// left of it in this one. A new socket there starts afresh.
+    pub fn kill(&self, address: SocketAddr) {
+        self.state.lock().inboxes.remove(&address);
     }
 
     /// From now on nothing reaches `address`; what is on its way arrives. One address alone makes a half-open link.
@@ -110,8 +131,11 @@ impl Link {
 
     /// A socket at `address`; it takes the place of one that was there.
     pub(super) fn socket(&self, address: SocketAddr) -> Arc<dyn AsyncUdpSocket> {
-        self.state.lock().inboxes.insert(address, Inbox::default());
-        Arc::new(LinkSocket { link: self.clone(), address, timer: Mutex::new(None) })
+        let mut state = self.state.lock();
+        state.sockets += 1;
+        let number = state.sockets;
+        state.inboxes.insert(address, Inbox { socket: number, ..Inbox::default() });
+        Arc::new(LinkSocket { link: self.clone(), address, number, timer: Mutex::new(None) })
     }
 
     /// What makes the endpoint at `address` repeatable.
@@ -173,6 +197,8 @@ impl State {
 struct LinkSocket {
     link: Link,
     address: SocketAddr,
+    /// Tells it from sockets that were or will be at this address.
+    number: u64,
     /// Runs to when the next datagram arrives.
     timer: Mutex<Option<Pin<Box<Sleep>>>>,
 }
@@ -201,6 +227,9 @@ impl AsyncUdpSocket for LinkSocket {
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let size = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
         let mut state = self.link.state.lock();
+        if state.inboxes.get(&self.address).is_none_or(|inbox| inbox.socket != self.number) {
+            return Ok(());
+        }
         for datagram in transmit.contents.chunks(size) {
             state.send(self.address, transmit.destination, transmit.ecn, datagram);
         }
@@ -214,7 +243,8 @@ impl AsyncUdpSocket for LinkSocket {
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
         let mut state = self.link.state.lock();
-        let Some(inbox) = state.inboxes.get_mut(&self.address) else { return Poll::Pending };
+        let own = state.inboxes.get_mut(&self.address).filter(|inbox| inbox.socket == self.number);
+        let Some(inbox) = own else { return Poll::Pending };
         let now = Instant::now();
         let mut count = 0;
         for (buf, meta) in bufs.iter_mut().zip(meta) {

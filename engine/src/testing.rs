@@ -1,0 +1,147 @@
+//! A host without threads of its own, for simulations: on the caller's runtime, over an in-memory link and a disk that
+//! fails, with the times that the simulation gives its files.
+
+use std::{
+    cell::RefCell,
+    fmt,
+    net::SocketAddr,
+    rc::Rc,
+    sync::{Arc, atomic::AtomicU64},
+};
+
+use rustix::fs::{Statx, StatxTimestamp};
+use transport::{
+    BindError, Server, ServerConfig,
+    testing::{self, Link},
+};
+use uring::{Pool, PoolConfig, RingConfig, RingStats, testing::FaultyDisk};
+use wire::{Ticket, Timestamp};
+
+use crate::{
+    config::ShareConfig, disk::Disk, error::HostError, files::OpenFiles, host, metrics::Metrics,
+    service::Service, tickets::Tickets, work::Work,
+};
+
+/// What a simulated host is made of.
+#[derive(Debug)]
+pub struct HostParts {
+    /// What it serves.
+    pub shares: Vec<ShareConfig>,
+    /// From which its tickets follow: equal keys, equal tickets.
+    pub ticket_key: [u8; 32],
+    /// The number of this run.
+    pub boot: u64,
+    /// Bytes of buffers for reads, in whole MiB.
+    pub memory_bytes: usize,
+    /// Files kept open between requests.
+    pub files_open_max: usize,
+    /// Serves reads, and says how long any other work on the disk takes.
+    pub disk: FaultyDisk,
+}
+
+/// A host that runs where its caller does; dropped, it is gone.
+pub struct SimulatedHost {
+    service: Arc<Service>,
+}
+
+impl SimulatedHost {
+    /// Makes a host; call it in a runtime. It serves nobody before [`SimulatedHost::serve`].
+    ///
+    /// # Errors
+    /// As [`host::Host::start`].
+    pub fn new(parts: HostParts) -> Result<SimulatedHost, HostError> {
+        let HostParts { shares, ticket_key, boot, memory_bytes, files_open_max, disk } = parts;
+        let disk = Disk {
+            pool: Pool::new(PoolConfig::with_capacity(memory_bytes))?,
+            ring: disk.ring(RingConfig::default()),
+            files: OpenFiles::new(files_open_max),
+            work: Work::simulated(disk),
+            metrics: Metrics::new(),
+        };
+        let service = Arc::new(Service {
+            shares: host::open_shares(&shares)?,
+            tickets: Tickets::new(ticket_key),
+            disk,
+            boot,
+            sessions: AtomicU64::new(0),
+        });
+        tokio::spawn(host::sweep(Arc::downgrade(&service)));
+        Ok(SimulatedHost { service })
+    }
+
+    /// Serves at an address of the link.
+    ///
+    /// # Errors
+    /// As [`Server::bind`].
+    pub fn serve(&self, link: &Link, address: SocketAddr, config: ServerConfig) -> Result<Server, BindError> {
+        testing::serve(link, address, config, Arc::clone(&self.service))
+    }
+
+    /// The ticket of everything, for a host with this key at these addresses.
+    pub fn ticket(&self, host_key: [u8; 32], addresses: Vec<String>) -> Ticket {
+        let tickets = &self.service.tickets;
+        tickets.issue(tickets.first(), host_key, addresses)
+    }
+
+    /// Its buffers.
+    pub fn pool(&self) -> Pool {
+        self.service.disk.pool.clone()
+    }
+
+    /// What its disk does now.
+    pub fn ring_stats(&self) -> RingStats {
+        self.service.disk.ring.stats()
+    }
+}
+
+impl fmt::Debug for SimulatedHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimulatedHost").field("disk", &self.ring_stats()).finish_non_exhaustive()
+    }
+}
+
+/// The times of files as a simulation has them, in place of the file system's, which run by the real clock.
+pub trait FileTimes {
+    /// The time of day.
+    fn now(&self) -> Timestamp;
+    /// When the contents of a file were last changed, and when anything of it was; `None` leaves the real times.
+    fn of(&self, inode: u64) -> Option<(Timestamp, Timestamp)>;
+}
+
+thread_local! {
+    static TIMES: RefCell<Option<Rc<dyn FileTimes>>> = const { RefCell::new(None) };
+}
+
+/// Until it drops, hosts on this thread see the given times.
+#[derive(Debug)]
+pub struct TimesGuard(());
+
+impl TimesGuard {
+    /// Sets the times for this thread.
+    pub fn set(times: Rc<dyn FileTimes>) -> TimesGuard {
+        TIMES.with(|slot| *slot.borrow_mut() = Some(times));
+        TimesGuard(())
+    }
+}
+
+impl Drop for TimesGuard {
+    fn drop(&mut self) {
+        TIMES.with(|slot| *slot.borrow_mut() = None);
+    }
+}
+
+/// What a look found, with the simulation's times where there is one.
+pub(crate) fn retime(mut statx: Statx, now: Timestamp) -> (Statx, Timestamp) {
+    let times = TIMES.with(|slot| slot.borrow().clone());
+    let Some(times) = times else { return (statx, now) };
+    if let Some((mtime, ctime)) = times.of(statx.stx_ino) {
+        put(&mut statx.stx_mtime, mtime);
+        put(&mut statx.stx_ctime, ctime);
+    }
+    (statx, times.now())
+}
+
+fn put(into: &mut StatxTimestamp, time: Timestamp) {
+    into.tv_sec = time.secs;
+    into.tv_nsec = time.nanos;
+}

@@ -15,6 +15,11 @@ use super::*;
 const PATIENCE: Duration = Duration::from_secs(20);
 const MIB: u64 = 1 << 20;
 
+/// So long from now.
+fn within(patience: Duration) -> Instant {
+    Instant::now() + patience // clock: a bound on real I/O; no test waits for it but the one that must
+}
+
 /// A host of one file, and the read path to it.
 struct Rig {
     path: ReadPath,
@@ -74,7 +79,7 @@ impl Rig {
         let share = self.client.welcome().shares[0].id;
         let mut target = Target { share, path: SharePath::new(b"file").unwrap(), id: None };
         let (client, ask) = (self.client.clone(), Request::Stat(target.clone()));
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = within(PATIENCE);
         let reply = wait(&self.lane, async move { client.call(ask, Class::Metadata, deadline).await });
         let Ok(Reply::Attr(attr)) = reply else { panic!("a stat of the file: {reply:?}") };
         target.id = Some(attr.id);
@@ -103,13 +108,13 @@ impl Rig {
     }
 
     fn read(&self, reader: &Arc<Reader>, start: u64, len: u64) -> Result<Bytes, VfsError> {
-        self.read_until(reader, Extent::new(start, len), Instant::now() + PATIENCE)
+        self.read_until(reader, Extent::new(start, len), within(PATIENCE))
     }
 
     fn expect(&self, reader: &Arc<Reader>, start: u64, len: u64) {
         let bytes = self.read(reader, start, len).unwrap();
-        let within = |at: u64| usize::try_from(at).unwrap().min(self.bytes.len());
-        assert!(bytes == self.bytes[within(start)..within(start + len)], "{len} bytes at {start}");
+        let index = |at: u64| usize::try_from(at).unwrap().min(self.bytes.len());
+        assert!(bytes == self.bytes[index(start)..index(start + len)], "{len} bytes at {start}");
     }
 
     /// Host bytes received so far.
@@ -202,7 +207,7 @@ fn many_readers_share_little_memory() {
 fn readers_of_one_block_cause_one_fetch() {
     let rig = Rig::new(MIB, 32);
     let reader = rig.open();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = within(PATIENCE);
     let all = (0..16).map(|_| {
         let (path, reader) = (rig.path.clone(), reader.clone());
         async move { path.read(reader, Extent::new(0, MIB), deadline).await }
@@ -253,7 +258,7 @@ fn lost_host_is_an_error_at_the_deadline() {
     rig.expect(&reader, 0, MIB);
     rig.host.take().unwrap().stop().unwrap();
     rig.expect(&reader, 0, MIB);
-    let deadline = Instant::now() + Duration::from_millis(300);
+    let deadline = within(Duration::from_millis(300));
     let error = rig.read_until(&reader, Extent::new(3 * MIB, 4096), deadline).unwrap_err();
     assert!(matches!(error, VfsError::Deadline | VfsError::Lost { .. }), "{error}");
 }
@@ -268,7 +273,8 @@ fn closed_reader_calls_its_read_ahead_off_and_memory_comes_home() {
     drop(reader);
     let (l1, pool) = (rig.path.l1().clone(), rig.pool.clone());
     let home = wait(&rig.lane, async move {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = within(PATIENCE);
+        // clock: as above
         while Instant::now() < deadline {
             l1.shrink(0);
             if pool.stats().lent_bytes == 0 {

@@ -79,7 +79,9 @@ impl OpenFiles {
         }
         if entries.len() >= self.max {
             // A scan of a few hundred entries, once an open, which costs more.
-            let oldest = entries.iter().min_by_key(|(_, entry)| entry.used).map(|(key, _)| *key);
+            // The file decides among equals, lest the map's order does, which no test can repeat.
+            let oldest =
+                entries.iter().min_by_key(|(key, entry)| (entry.used, key.file)).map(|(key, _)| *key);
             evicted = oldest.and_then(|oldest| entries.remove(&oldest));
         }
         entries.insert(key, Entry { open: open.clone(), used: now });

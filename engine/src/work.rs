@@ -39,6 +39,12 @@ impl Work {
         Work { disk: Some(disk), ..Work::new() }
     }
 
+    /// The disk that stands in for threads.
+    #[cfg(feature = "testing")]
+    pub(crate) fn simulated_disk(&self) -> Option<&uring::testing::FaultyDisk> {
+        self.disk.as_ref()
+    }
+
     /// Runs `call` on a thread that may block, and waits for it until `deadline`.
     ///
     /// Past the deadline, or when this future is dropped, the call goes on by itself and keeps its place until its end:

@@ -3,10 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::{
-    sync::watch,
-    time::{self, Instant},
-};
+use tokio::time::{self, Instant};
 use uring::{Filled, Slot};
 use wire::{
     ErrorCode, Extent, Reply, Request, Ticket, Version,
@@ -24,11 +21,13 @@ mod exchange;
 mod reconnect;
 mod session;
 mod shares;
+mod states;
 
 use dial::Dialer;
 use exchange::ExchangeError;
 use session::Session;
 use shares::Shares;
+use states::{States, Watcher};
 
 /// How a mount connects.
 #[derive(Clone, Debug)]
@@ -117,7 +116,7 @@ struct Owner {
 #[derive(Debug)]
 struct Shared {
     dialer: Dialer,
-    state: watch::Sender<State>,
+    state: States,
     history: Mutex<History>,
 }
 
@@ -190,7 +189,7 @@ impl Client {
             reconnects: 0,
             since: Instant::now(),
         };
-        let (state, _) = watch::channel(State::Connected(session.clone()));
+        let state = States::new(State::Connected(session.clone()));
         let shared = Arc::new(Shared { dialer, state, history: Mutex::new(history) });
         tokio::spawn(reconnect::run(shared.clone(), session));
         Ok(Client { owner: Arc::new(Owner { shared }) })
@@ -204,7 +203,7 @@ impl Client {
     /// # Errors
     /// Any [`CallError`]; [`CallError::Host`] carries the host's own answer.
     pub async fn call(&self, request: Request, class: Class, deadline: Instant) -> Result<Reply, CallError> {
-        let mut states = self.owner.shared.state.subscribe();
+        let mut states = self.owner.shared.state.watch();
         loop {
             let session = connected(&mut states, deadline).await?;
             let outcome = session.call(&request, class, deadline).await;
@@ -237,7 +236,7 @@ impl Client {
             return Ok(slot.fill(0));
         }
         let deadline = read.deadline;
-        let mut states = self.owner.shared.state.subscribe();
+        let mut states = self.owner.shared.state.watch();
         loop {
             let session = connected(&mut states, deadline).await?;
             let outcome = session.read(&read, &mut slot.bytes_mut()[..len]).await;
@@ -255,8 +254,8 @@ impl Client {
     /// What the session is like now.
     pub fn stats(&self) -> SessionStats {
         let shared = &self.owner.shared;
-        let session = match &*shared.state.borrow() {
-            State::Connected(session) => Some(session.clone()),
+        let session = match shared.state.get() {
+            State::Connected(session) => Some(session),
             State::Lost(_) | State::Refused(_) | State::Closed => None,
         };
         let history = shared.history.lock();
@@ -294,7 +293,7 @@ impl Client {
 async fn settle<T>(
     outcome: Result<T, ExchangeError>,
     session: &Arc<Session>,
-    states: &mut watch::Receiver<State>,
+    states: &mut Watcher<'_>,
     deadline: Instant,
 ) -> Result<Option<T>, CallError> {
     match outcome {
@@ -314,45 +313,36 @@ async fn settle<T>(
 }
 
 /// The live session, as soon as there is one.
-async fn connected(
-    states: &mut watch::Receiver<State>,
-    deadline: Instant,
-) -> Result<Arc<Session>, CallError> {
+async fn connected(states: &mut Watcher<'_>, deadline: Instant) -> Result<Arc<Session>, CallError> {
     loop {
-        let reason = match &*states.borrow_and_update() {
-            State::Connected(session) => return Ok(session.clone()),
-            State::Refused(code) => return Err(CallError::host(*code)),
+        let reason = match states.latest() {
+            State::Connected(session) => return Ok(session),
+            State::Refused(code) => return Err(CallError::host(code)),
             State::Closed => return Err(CallError::Closed),
             State::Lost(reason) => reason.to_string(),
         };
-        match time::timeout_at(deadline, states.changed()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return Err(CallError::Closed),
-            Err(_) => return Err(CallError::Lost { reason }),
+        if time::timeout_at(deadline, states.changed()).await.is_err() {
+            return Err(CallError::Lost { reason });
         }
     }
 }
 
 /// Waits until `lost` is no longer what the client takes for its session.
 async fn next_session(
-    states: &mut watch::Receiver<State>,
+    states: &mut Watcher<'_>,
     lost: &Arc<Session>,
     deadline: Instant,
     reason: String,
 ) -> Result<(), CallError> {
     let moved_on =
-        states.wait_for(|state| !matches!(state, State::Connected(session) if Arc::ptr_eq(session, lost)));
-    match time::timeout_at(deadline, moved_on).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(_)) => Err(CallError::Closed),
-        Err(_) => Err(CallError::Lost { reason }),
-    }
+        states.until(|state| !matches!(state, State::Connected(session) if Arc::ptr_eq(session, lost)));
+    time::timeout_at(deadline, moved_on).await.map_err(|_| CallError::Lost { reason })
 }
 
 impl Shared {
     /// Ends everything; the reconnecting task follows.
     fn end(&self) {
-        let before = self.state.send_replace(State::Closed);
+        let before = self.state.replace(State::Closed);
         if let State::Connected(session) = before {
             session.abandon();
         }
@@ -386,13 +376,7 @@ impl Shared {
 
     /// Moves to `next` unless the client was closed; whether it did.
     fn change(&self, next: State) -> bool {
-        self.state.send_if_modified(|state| {
-            let open = !matches!(state, State::Closed);
-            if open {
-                *state = next;
-            }
-            open
-        })
+        self.state.change(next)
     }
 }
 

@@ -90,4 +90,6 @@ pub(crate) mod code {
     pub(crate) const REFUSED: VarInt = VarInt::from_u32(2);
     /// It took too long.
     pub(crate) const DEADLINE: VarInt = VarInt::from_u32(3);
+    /// Not admitted now, for a reason that passes.
+    pub(crate) const BUSY: VarInt = VarInt::from_u32(4);
 }

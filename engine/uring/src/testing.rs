@@ -130,6 +130,13 @@ impl FaultyDisk {
         Ring::over_disk(intake, backend, config, self.clone())
     }
 
+    /// Draws whether something is in memory: as often not as [`DiskFaults::uncached_ppm`] says.
+    pub fn draw_cached(&self) -> bool {
+        let mut state = self.state.lock();
+        let uncached_ppm = state.faults.uncached_ppm;
+        !state.chance(uncached_ppm)
+    }
+
     /// Waits as long as an operation that begins now would; for work on the disk that does not go through a ring.
     pub async fn pause(&self) {
         let delay = self.state.lock().delay();

@@ -87,6 +87,7 @@ impl Dialer {
                 return Err(worst.unwrap_or_else(|| self.unreachable(patience)));
             }
             tokio::select! {
+                biased;
                 Some(joined) = attempts.join_next() => match joined {
                     Ok(Ok(session)) => return Ok(session),
                     // The right host has spoken.

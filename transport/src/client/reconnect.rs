@@ -34,7 +34,7 @@ pub(super) async fn run(shared: Arc<Shared>, first: Arc<Session>) {
 
 /// Tries until there is a session; `None` once the client is closed.
 async fn again(shared: &Shared) -> Option<Session> {
-    let mut states = shared.state.subscribe();
+    let mut states = shared.state.watch();
     let mut pauses = Pauses::new(&shared.dialer.config().label);
     loop {
         let attempt = async {
@@ -43,8 +43,9 @@ async fn again(shared: &Shared) -> Option<Session> {
         };
         // No deadline for the whole: calls have theirs, and a mount waits for its host as long as it lives.
         let result = tokio::select! {
+            biased;
             result = attempt => result,
-            _ = states.wait_for(|state| matches!(state, State::Closed)) => return None,
+            () = states.until(|state| matches!(state, State::Closed)) => return None,
         };
         match result {
             Ok(session) => return Some(session),

@@ -166,7 +166,9 @@ async fn greet(
             Some(ConnectionError::ApplicationClosed(close)) if close.error_code == code::REFUSED => {
                 Err(ConnectError::Refused)
             }
-            Some(ConnectionError::ApplicationClosed(close)) if close.error_code == code::STOPPING => {
+            Some(ConnectionError::ApplicationClosed(close))
+                if [code::STOPPING, code::BUSY].contains(&close.error_code) =>
+            {
                 Err(ConnectError::Busy)
             }
             _ => Err(broken(reason)),

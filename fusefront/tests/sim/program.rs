@@ -331,8 +331,8 @@ async fn read(
     let what = format!("program {number}: read {extent}");
     let work = async {
         match sim.vfs.read_cached(handle, extent)? {
-            Some(bytes) => Ok(bytes),
-            None => sim.vfs.read(handle, extent, patience.0).await,
+            Some(served) => Ok(served.bytes().clone()),
+            None => sim.vfs.read(handle, extent, patience.0).await.map(|served| served.bytes().clone()),
         }
     };
     bounded(sim, &what, patience, work).await

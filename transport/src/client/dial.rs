@@ -4,11 +4,14 @@ use std::{
     collections::VecDeque,
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use quinn::{ConnectionError, Endpoint, TransportErrorCode, VarInt};
+use quinn::{Connection, ConnectionError, Endpoint, TransportErrorCode, VarInt};
 use tokio::{
     net::lookup_host,
     task::JoinSet,
@@ -30,6 +33,10 @@ const STAGGER: Duration = Duration::from_millis(250);
 const AFTER_WRONG_HOST: Duration = Duration::from_millis(1_500);
 /// How long one name may take to resolve: a slow name service must not keep the numeric addresses waiting for good.
 const LOOK_UP: Duration = Duration::from_secs(3);
+/// The first pause before a busy host is asked again; each further one is twice as long.
+const BUSY_PAUSE_MIN: Duration = Duration::from_millis(100);
+/// The longest.
+const BUSY_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// The TLS alert of a host that speaks another protocol. Source: RFC 7301, section 3.2.
 const NO_APPLICATION_PROTOCOL: u8 = 120;
 /// Addresses that the names of one ticket may resolve to.
@@ -157,25 +164,24 @@ impl Dialer {
         // A host never opens a stream.
         transport.max_concurrent_bidi_streams(VarInt::from_u32(0));
         config.transport_config(Arc::new(transport));
-        let endpoint = endpoint.clone();
+        let door = Door { endpoint: endpoint.clone(), config, address, mismatch };
         let (ticket, label) = (self.ticket.clone(), self.config.label.clone());
         Ok(async move {
-            // A handshake gives up after QUIC's idle timeout, which is shorter than a patient deadline; the deadline ends it.
-            let connection = loop {
-                let connecting = endpoint
-                    .connect_with(config.clone(), address, SERVER_NAME)
-                    .map_err(|error| ConnectError::Local(io::Error::other(error)))?;
-                match time::timeout_at(deadline, connecting).await {
-                    Ok(Ok(connection)) => break connection,
-                    Ok(Err(ConnectionError::TimedOut)) => {}
-                    Ok(Err(_)) if mismatch.load(Ordering::Relaxed) => {
-                        return Err(ConnectError::WrongHost { address });
+            let mut pause = BUSY_PAUSE_MIN;
+            // A host that a crowd knocks at has room a moment later; the deadline ends it.
+            loop {
+                let opened = match door.handshake(deadline).await {
+                    Ok(connection) => Session::open(connection, &ticket, &label, deadline).await,
+                    Err(error) => Err(error),
+                };
+                match opened {
+                    Err(ConnectError::Busy) if Instant::now() + pause < deadline => {
+                        time::sleep(door.spread(pause)).await;
+                        pause = (pause * 2).min(BUSY_PAUSE_MAX);
                     }
-                    Ok(Err(error)) => return Err(handshake_error(address, &error)),
-                    Err(_) => return Err(nobody(address)),
+                    opened => return opened,
                 }
-            };
-            Session::open(connection, &ticket, &label, deadline).await
+            }
         })
     }
 
@@ -195,6 +201,42 @@ impl Dialer {
         for endpoint in &self.endpoints {
             endpoint.wait_idle().await;
         }
+    }
+}
+
+/// One address of the host, and how to knock there.
+struct Door {
+    endpoint: Endpoint,
+    config: quinn::ClientConfig,
+    address: SocketAddr,
+    /// Whether another host's key was seen.
+    mismatch: Arc<AtomicBool>,
+}
+
+impl Door {
+    async fn handshake(&self, deadline: Instant) -> Result<Connection, ConnectError> {
+        // A handshake gives up after QUIC's idle timeout, which is shorter than a patient deadline; the deadline ends it.
+        loop {
+            let connecting = self
+                .endpoint
+                .connect_with(self.config.clone(), self.address, SERVER_NAME)
+                .map_err(|error| ConnectError::Local(io::Error::other(error)))?;
+            match time::timeout_at(deadline, connecting).await {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(ConnectionError::TimedOut)) => {}
+                Ok(Err(_)) if self.mismatch.load(Ordering::Relaxed) => {
+                    return Err(ConnectError::WrongHost { address: self.address });
+                }
+                Ok(Err(error)) => return Err(handshake_error(self.address, &error)),
+                Err(_) => return Err(nobody(self.address)),
+            }
+        }
+    }
+
+    /// Between three quarters of the pause and all of it, by our port, so that a crowd does not come back all at once.
+    fn spread(&self, pause: Duration) -> Duration {
+        let port = self.endpoint.local_addr().map_or(0, |own| own.port());
+        pause * (192 + u32::from(port % 64)) / 256
     }
 }
 

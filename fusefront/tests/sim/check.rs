@@ -175,16 +175,12 @@ impl Opened {
         self.served.push((extent.start.0, bytes.to_owned()));
     }
 
-    /// The versions that the handle may have moved on to: the file only grew, or kept its contents, and everything
-    /// that was read of it is still there.
+    /// The versions that the handle may have moved on to: everything that was read of it is still there.
     fn later(&self, world: &World, until: Seq) -> Vec<Version> {
         let mut found = self.versions.clone();
         for state in world.states(self.key).iter().filter(|state| state.from <= until) {
             let version = state.version;
-            let moves = |held: &Version| {
-                let attr_alone = held.size == version.size && held.mtime == version.mtime;
-                held.ctime < version.ctime && (attr_alone || held.size < version.size)
-            };
+            let moves = |held: &Version| held.ctime < version.ctime && held.size <= version.size;
             let holds = |(start, bytes): &(u64, Vec<u8>)| {
                 world.is_read_of(self.key, version, Extent::new(*start, bytes.len() as u64), bytes, until)
             };
@@ -195,10 +191,12 @@ impl Opened {
         found
     }
 
-    /// Whether a read may be refused as stale: the file changed since the open, or lost the name it was found by.
+    /// Whether a read may be refused as stale: bytes of the file changed since the open, more than that some were
+    /// added at its end, or it lost the name it was found by.
     pub(crate) fn may_be_stale(&self, world: &World, until: Seq) -> bool {
         let span = Span { from: self.from, to: until };
-        let changed = world.versions(self.key, span).len() > 1;
+        let states = world.states(self.key).iter().filter(|state| state.is_in(span));
+        let changed = states.clone().zip(states.skip(1)).any(|(a, b)| !b.bytes.starts_with(&a.bytes));
         changed || world.lost_a_name(self.key, Span { from: self.since, to: until })
     }
 }

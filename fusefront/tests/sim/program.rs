@@ -3,7 +3,10 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout_at},
+};
 use wire::{Extent, FileKind};
 use wormhole_fusefront::{
     error::VfsError,
@@ -58,13 +61,18 @@ async fn bounded<T>(
     let Ok(result) = outcome else {
         assert!(give_up.is_some(), "{what} is past its deadline");
         sim.step(format_args!("{what}: given up"));
+        sim.count("given up");
         return None;
     };
     assert!(now() <= deadline + SLACK, "{what} took {:?}", began.elapsed());
-    match &result {
-        Ok(_) => sim.step(format_args!("{what}: ok")),
-        Err(error) => sim.step(format_args!("{what}: {error:?}")),
-    }
+    let outcome = match &result {
+        Ok(_) => "ok".to_owned(),
+        Err(VfsError::Host { code, .. }) => format!("{code:?}"),
+        Err(error) => format!("{error:?}").split([' ', '{']).next().unwrap_or_default().to_owned(),
+    };
+    sim.step(format_args!("{what}: {outcome}"));
+    let operation = what.split(' ').nth(2).unwrap_or_default();
+    sim.count(&format!("{operation}: {outcome}"));
     Some(Answer { result, span: Span { from, to: sim.world.lock().seq() }, began })
 }
 
@@ -251,36 +259,26 @@ impl Program {
         extents
     }
 
+    /// Reads at once what is asked for, and checks the answers in the order they came.
     async fn read(&mut self, handle: HandleId, file: &mut Opened, extents: &[Extent]) {
-        let answers = match extents {
-            [one] => vec![self.read_one(handle, *one).await],
-            _ => {
-                let patience = [self.patience(), self.patience()];
-                let (one, two) = tokio::join!(
-                    read(&self.sim, self.number, handle, extents[0], patience[0]),
-                    read(&self.sim, self.number, handle, extents[1], patience[1]),
-                );
-                vec![one, two]
-            }
-        };
-        let sim = self.sim.clone();
-        for (answer, extent) in answers.into_iter().zip(extents) {
+        let mut reads = JoinSet::new();
+        for &extent in extents {
+            let (sim, number, patience) = (self.sim.clone(), self.number, self.patience());
+            reads.spawn(async move { (extent, read(&sim, number, handle, extent, patience).await) });
+        }
+        while let Some(read) = reads.join_next().await {
+            let (extent, answer) = read.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
             let Some(answer) = answer else { continue };
-            let until = answer.span.to;
+            let (sim, until) = (self.sim.clone(), answer.span.to);
             let stale = || {
                 let stale = file.may_be_stale(&sim.world.lock(), until);
                 // Known (seed 36): a file that lost its name before its first read is "not found" to that read.
                 Allowed { absent: stale, stale }
             };
             if let Some((bytes, _)) = answer.checked(&sim, stale) {
-                file.check_read(&sim.world.lock(), *extent, &bytes, until);
+                file.check_read(&sim.world.lock(), extent, &bytes, until);
             }
         }
-    }
-
-    async fn read_one(&mut self, handle: HandleId, extent: Extent) -> Option<Answer<Bytes>> {
-        let patience = self.patience();
-        read(&self.sim, self.number, handle, extent, patience).await
     }
 
     async fn read_a_link(&mut self) {

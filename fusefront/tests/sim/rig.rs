@@ -1,6 +1,7 @@
 //! Everything that one seed runs: host, link, disk, mount, and the model beside them.
 
 use std::{
+    collections::BTreeMap,
     fmt::Display,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
@@ -79,7 +80,7 @@ impl Profile {
             short_ppm: if slow { 200_000 } else { 0 },
             late_ppm: if slow { 300_000 } else { 0 },
             late_max: rng.millis(1, 60),
-            uncached_ppm: if slow { 400_000 } else { 50_000 },
+            uncached_ppm: if slow { 600_000 } else { 200_000 },
             ..DiskFaults::default()
         };
         Profile {
@@ -104,6 +105,16 @@ impl Profile {
     }
 }
 
+/// How often what came out.
+pub(crate) type Tally = BTreeMap<String, u64>;
+
+/// The end of a run.
+pub(crate) struct Outcome {
+    /// Of all steps: equal runs, equal digests.
+    pub(crate) digest: blake3::Hash,
+    pub(crate) tally: Tally,
+}
+
 /// The run of one seed.
 pub(crate) struct Sim {
     pub(crate) profile: Profile,
@@ -122,6 +133,7 @@ pub(crate) struct Sim {
     l1: L1,
     stats: Arc<Stats>,
     digest: Mutex<blake3::Hasher>,
+    tally: Mutex<Tally>,
     start: Instant,
     trace: bool,
 }
@@ -170,9 +182,15 @@ impl Sim {
             stats,
             start: now(),
             digest: Mutex::new(blake3::Hasher::new()),
+            tally: Mutex::default(),
             trace: std::env::var_os("WORMHOLE_SIM_TRACE").is_some(),
             profile,
         }
+    }
+
+    /// Counts an outcome.
+    pub(crate) fn count(&self, what: &str) {
+        *self.tally.lock().entry(what.to_owned()).or_default() += 1;
     }
 
     /// Takes note of a step: it is part of what a seed must repeat.
@@ -237,9 +255,8 @@ impl Sim {
         self.disk.set(self.profile.disk);
     }
 
-    /// Takes everything apart and panics when something is left over; the programs have ended. Returns the digest of
-    /// all steps.
-    pub(crate) async fn finish(self) -> blake3::Hash {
+    /// Takes everything apart and panics when something is left over; the programs have ended.
+    pub(crate) async fn finish(self) -> Outcome {
         self.heal();
         // Longer than any fetch ahead may take.
         pass(Duration::from_secs(40)).await;
@@ -258,11 +275,37 @@ impl Sim {
         assert!(self.client.stats().connected, "the session comes back");
         self.client.close().await;
         self.stop_host().await;
-        let Sim { vfs, client, l1, pool, digest, link, .. } = self;
+        self.tally_totals();
+        let Sim { vfs, client, l1, pool, digest, tally, link, .. } = self;
         drop((vfs, client, l1, pool, link));
         pass(Duration::from_secs(20)).await;
         assert_eq!(Handle::current().metrics().num_alive_tasks(), 0, "tasks");
-        digest.into_inner().finalize()
+        Outcome { digest: digest.into_inner().finalize(), tally: tally.into_inner() }
+    }
+
+    /// What a run went through, so that a report can tell a hard one from an idle one.
+    fn tally_totals(&self) {
+        let (disk, (sent, dropped)) = (self.disk.counts(), self.link.datagrams());
+        let stats = &self.stats;
+        let totals = [
+            ("datagrams sent", sent),
+            ("datagrams dropped", dropped),
+            ("disk operations", disk.operations),
+            ("disk errors", disk.errors),
+            ("disk short", disk.short),
+            ("disk late", disk.late),
+            ("sessions after the first", self.client.stats().reconnects),
+            ("hosts after the first", self.host_pools.lock().len() as u64 - 1),
+            ("bytes read", stats.read_bytes.get()),
+            ("bytes from L1", stats.l1_bytes.get()),
+            ("bytes demanded of the host", stats.host_demand_bytes.get()),
+            ("bytes read ahead", stats.host_readahead_bytes.get()),
+            ("blocks evicted", self.l1.stats().evicted),
+        ];
+        let mut tally = self.tally.lock();
+        for (what, n) in totals {
+            *tally.entry(what.to_owned()).or_default() += n;
+        }
     }
 }
 

@@ -13,13 +13,14 @@ use std::{
 };
 
 use engine::testing::TimesGuard;
+use parking_lot::Mutex;
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 use crate::{
     clock::HostClock,
     faults,
     program::Program,
-    rig::{self, Profile, Sim},
+    rig::{self, Outcome, Profile, Sim, Tally},
     rng::Rng,
     world::World,
     writer::Writer,
@@ -61,15 +62,15 @@ impl Drop for Announce {
     }
 }
 
-/// Runs one seed; the digest of all its steps.
-fn run(seed: u64) -> blake3::Hash {
+/// Runs one seed.
+fn run(seed: u64) -> Outcome {
     let _announce = Announce(seed);
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async { timeout(STUCK, simulate(seed)).await.expect("the run ends") })
 }
 
-async fn simulate(seed: u64) -> blake3::Hash {
+async fn simulate(seed: u64) -> Outcome {
     let profile = Profile::of(seed);
     let folder = scratch();
     let clock = rig::clock(&profile);
@@ -118,11 +119,12 @@ async fn join(tasks: &mut JoinSet<()>) {
 fn every_answer_is_one_that_the_model_allows() {
     if let Some(seed) = number("WORMHOLE_SIM_SEED") {
         println!("seed {seed}: {:?}", Profile::of(seed));
-        run(seed);
+        println!("{:#?}", run(seed).tally);
         return;
     }
     let count = number("WORMHOLE_SIM_SEEDS").unwrap_or(SEEDS_DEFAULT);
     let (next, failed) = (AtomicU64::new(1), AtomicBool::new(false));
+    let total = Mutex::new(Tally::new());
     let threads = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
         for _ in 0..threads {
@@ -132,19 +134,24 @@ fn every_answer_is_one_that_the_model_allows() {
                     if seed > count {
                         return;
                     }
-                    if std::panic::catch_unwind(|| run(seed)).is_err() {
-                        failed.store(true, Relaxed);
+                    let Ok(outcome) = std::panic::catch_unwind(|| run(seed)) else {
+                        return failed.store(true, Relaxed);
+                    };
+                    let mut total = total.lock();
+                    for (what, n) in outcome.tally {
+                        *total.entry(what).or_default() += n;
                     }
                 }
             });
         }
     });
+    println!("{count} seeds: {:#?}", total.into_inner());
     assert!(!failed.load(Relaxed), "a seed failed; its number and how to run it again stand above");
 }
 
 #[test]
 fn a_seed_repeats_itself() {
     for seed in 1..=10 {
-        assert_eq!(run(seed), run(seed), "seed {seed}");
+        assert_eq!(run(seed).digest, run(seed).digest, "seed {seed}");
     }
 }

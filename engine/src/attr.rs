@@ -13,6 +13,9 @@ use wire::{Attr, ByteLen, FileId, FileKind, Timestamp, Version};
 
 use crate::share::identity::FileSystem;
 
+/// The longest that one `write(2)` is taken to last: 2 GiB, its most, to a disk of 35 MB/s.
+const WRITE_MAX: Duration = Duration::from_secs(60);
+
 /// One look at a file: its attributes, and when they were taken.
 #[derive(Debug)]
 pub(crate) struct Look {
@@ -39,6 +42,12 @@ impl Look {
         #[cfg(feature = "testing")]
         let (statx, now) = crate::testing::retime(statx, now);
         Ok(Look { statx, now })
+    }
+
+    /// Whether the file's contents may have changed so lately that a write may still be under way: the times move when
+    /// a write begins, before its bytes arrive.
+    pub(crate) fn may_be_written(&self) -> bool {
+        !is_settled(&self.version(), self.now, WRITE_MAX)
     }
 
     /// The device that holds the file; good for comparing within the life of this process only.

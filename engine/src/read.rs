@@ -1,8 +1,9 @@
 //! Reads: bytes of one version of a file, in a slot that goes to the network as it is.
 
-use std::sync::Arc;
+use std::{fs::File, sync::Arc};
 
 use bytes::Bytes;
+use rustix::fs::{SeekFrom, seek};
 use tokio::time::timeout_at;
 use uring::{CachedRead, Filled, ReadAt, RingError, Slot, SlotClass, SlotRange};
 use wire::{ErrorCode, Extent, Version, limits};
@@ -19,28 +20,37 @@ const PIECES_MAX: u32 = 64;
 impl Disk {
     /// The bytes of `extent`, all of them, of exactly `version`.
     ///
-    /// The version is compared before and after, so that a change meanwhile is an error and never a mixture.
+    /// The version is compared before and after, so that a change meanwhile is an error and never a mixture. A write
+    /// that had begun before is waited for in between: it moves the times when it begins, and not again.
     pub(crate) async fn read(&self, asked: &Asked, version: Version, extent: Extent) -> Result<Bytes, Fault> {
         let too_long = extent.len.0 > limits::READ_BYTES_MAX;
         if too_long || extent.end().0 > version.size.0 {
             return Err(Fault::with(ErrorCode::Invalid, format!("{extent} of a file of {}", version.size)));
         }
         let open = self.open(asked).await?;
-        self.check_version(&open, asked, version).await?;
+        let look = self.look(&open, asked.deadline).await?;
+        if look.version() != version {
+            return Err(changed());
+        }
         if extent.is_empty() {
             return Ok(Bytes::new());
+        }
+        if look.may_be_written() {
+            let file = Arc::clone(&open.file);
+            let wait = move || {
+                await_writer(&file, extent.start.0);
+                Ok(())
+            };
+            self.work.run(asked.deadline, wait).await?;
         }
         let class = SlotClass::for_len(slot_len(extent)?).ok_or_else(|| Fault::new(ErrorCode::Invalid))?;
         let slot = self.slot(class, asked).await?;
         let filled = self.fill(slot, &open, extent, asked).await?;
-        self.check_version(&open, asked, version).await?;
+        if self.look(&open, asked.deadline).await?.version() != version {
+            return Err(changed());
+        }
         self.metrics.read_bytes.increment(extent.len.0);
         Ok(filled.freeze())
-    }
-
-    async fn check_version(&self, open: &OpenFile, asked: &Asked, version: Version) -> Result<(), Fault> {
-        let found = self.look(open, asked.deadline).await?.version();
-        if found == version { Ok(()) } else { Err(changed()) }
     }
 
     /// A slot of the pool; the wait ends with the request.
@@ -91,6 +101,14 @@ impl Disk {
         }
         Ok(slot.fill(len))
     }
+}
+
+/// Waits until no write to the file is under way.
+///
+/// Looking for data takes the inode's lock, which a writer holds to its end (ext4, btrfs, tmpfs; on xfs the read itself
+/// does so). What it finds, or that the file system cannot look, is of no matter.
+pub(crate) fn await_writer(file: &File, near: u64) {
+    let _ = seek(file, SeekFrom::Data(near));
 }
 
 fn slot_len(extent: Extent) -> Result<usize, Fault> {

@@ -10,6 +10,7 @@ use crate::{
     disk::{Asked, Disk, look_at},
     error::Fault,
     files::OpenFile,
+    read::await_writer,
 };
 
 impl Disk {
@@ -37,6 +38,9 @@ fn compare(
     deadline: Instant,
 ) -> Result<(Attr, Vec<bool>), Fault> {
     let before = look_at(&open.file)?;
+    if before.may_be_written() {
+        await_writer(&open.file, 0);
+    }
     let mut equal = Vec::with_capacity(ranges.len());
     for (extent, expected) in ranges {
         // The mount has given up: hashing on would only keep a thread from others.

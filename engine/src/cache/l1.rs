@@ -99,7 +99,9 @@ impl L1 {
     /// The blocks held of some contents. Looks through the whole cache: for rare events only.
     pub fn blocks_of(&self, content: &ContentKey) -> Vec<(BlockKey, Bytes)> {
         let state = self.state.lock();
-        let of = |(key, entry): (&BlockKey, &Entry)| (key.content == *content).then(|| (*key, entry.bytes.clone()));
+        let of = |(key, entry): (&BlockKey, &Entry)| {
+            (key.content == *content).then(|| (*key, entry.bytes.clone()))
+        };
         state.blocks.iter().filter_map(of).collect()
     }
 

@@ -16,6 +16,7 @@ use crate::{
 /// System call numbers, the same on all architectures. Source: include/uapi/asm-generic/unistd.h.
 const IO_URING_SETUP: i64 = 425;
 const IO_URING_ENTER: i64 = 426;
+const IO_URING_REGISTER: i64 = 427;
 
 /// A filter that answers one system call with an error and lets all others pass.
 fn refusing(call: i64, errno: Errno) -> BpfProgram {
@@ -73,6 +74,7 @@ fn where_io_uring_is_refused_blocking_threads_read_and_the_host_says_so() {
         (IO_URING_SETUP, "io_uring_setup", Errno::NOSYS),
         (IO_URING_ENTER, "io_uring_enter", Errno::PERM),
         (IO_URING_ENTER, "io_uring_enter", Errno::NOSYS),
+        (IO_URING_REGISTER, "io_uring_register", Errno::PERM),
     ] {
         let (state, metrics) = (tempfile::tempdir().unwrap(), free_address());
         let arguments = ["--metrics".to_owned(), metrics.to_string()];

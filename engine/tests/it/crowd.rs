@@ -1,11 +1,16 @@
 //! A hundred mounts at one host.
 
-use std::{fs, io::Write, thread, time::Instant};
+use std::{
+    fs,
+    io::Write,
+    thread,
+    time::{Duration, Instant},
+};
 
 use wire::Extent;
 
 use crate::{
-    process::{Counters, Ready, command, free_address},
+    process::{Counters, Ready, command, command_at, free_address},
     rig::{Peer, pattern},
 };
 
@@ -75,4 +80,37 @@ fn a_hundred_mounts_read_at_once_in_two_hundred_megabytes() {
     assert!(counters.value("host_errors").abs() < 0.5, "no read failed");
     let log = host.end();
     assert_eq!(log.matches("mount left").count(), MOUNTS, "{log}");
+}
+
+#[test]
+fn a_hundred_mounts_come_back_to_a_host_that_was_killed() {
+    let (dir, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let bytes = pattern(1 << 20, 2);
+    fs::write(dir.path().join("f"), &bytes).unwrap();
+    let host = Ready::start(command(state.path()).arg(dir.path()));
+    let ticket = host.ticket.clone();
+    let connect = || Peer::connect(ticket.clone()).unwrap();
+    let peers: Vec<Peer> = thread::scope(|scope| {
+        let connecting: Vec<_> = (0..MOUNTS).map(|_| scope.spawn(connect)).collect();
+        connecting.into_iter().map(|peer| peer.join().unwrap()).collect()
+    });
+    host.process.kill();
+    let again = Ready::start(command_at(&ticket.addresses[0], state.path()).arg(dir.path()));
+    let start = Instant::now(); // clock: how long it took is told
+    // Each within the rig's deadline.
+    thread::scope(|scope| {
+        for peer in &peers {
+            scope.spawn(|| read_through(peer, &bytes));
+        }
+    });
+    let took = start.elapsed();
+    writeln!(std::io::stdout(), "{MOUNTS} mounts read on {took:?} after their host was back").unwrap();
+    // Resets, not idle timeouts, told all of them.
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    thread::scope(|scope| {
+        for peer in &peers {
+            scope.spawn(|| peer.close());
+        }
+    });
+    again.end();
 }

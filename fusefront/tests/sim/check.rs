@@ -155,6 +155,15 @@ impl Opened {
         Opened { key, since, from: span.from, versions, served: Vec::new() }
     }
 
+    /// Panics unless what was served is of a version that the file had in the span.
+    pub(crate) fn narrow(&mut self, world: &World, span: Span) {
+        let now = world.versions(self.key, span);
+        let mut left = self.later(world, span.to);
+        left.retain(|version| now.contains(version));
+        assert!(!left.is_empty(), "pages of {:?} are kept for {now:?}", self.versions);
+        self.versions = left;
+    }
+
     /// Panics unless the bytes are those that the handle must give.
     pub(crate) fn check_read(&mut self, world: &World, extent: Extent, bytes: &[u8], until: Seq) {
         let fits = |version: &Version| world.is_read_of(self.key, *version, extent, bytes, until);

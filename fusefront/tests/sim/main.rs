@@ -11,6 +11,7 @@
 mod check;
 mod clock;
 mod faults;
+mod kernel;
 mod listing;
 mod program;
 mod rig;

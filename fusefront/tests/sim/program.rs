@@ -16,6 +16,7 @@ use wormhole_fusefront::{
 use crate::{
     check::{self, Allowed, MEMORY, Opened},
     clock::{now, pass},
+    kernel::{Inode, inode_of},
     rig::Sim,
     rng::Rng,
     world::{Key, Seq, Span, key_of},
@@ -124,7 +125,7 @@ impl Program {
     }
 
     fn patience(&mut self) -> (Instant, Option<Instant>) {
-        let deadline = now() + Duration::from_secs(*self.rng.pick(&[5, 10, 30]));
+        let deadline = now() + self.sim.profile.deadline;
         let give_up = self.rng.percent(4).then(|| now() + self.rng.millis(0, 200));
         (deadline, give_up)
     }
@@ -185,7 +186,7 @@ impl Program {
                 if self.rng.percent(30) {
                     self.look_at(found.node, key, since, By::Name).await;
                 }
-                self.open_and_read(found.node, key, since).await;
+                self.open_and_read(inode_of(&found), key, since).await;
             }
             self.sim.vfs.forget(found.node, 1);
         }
@@ -215,20 +216,24 @@ impl Program {
         }
     }
 
-    async fn open_and_read(&mut self, node: NodeId, key: Key, since: Seq) {
+    async fn open_and_read(&mut self, inode: Inode, key: Key, since: Seq) {
+        let node = inode.0;
         let answer = self.ask("open", |vfs, deadline| async move { vfs.open(node, deadline).await }).await;
         let Some(answer) = answer else { return };
         let (sim, span) = (self.sim.clone(), answer.span);
         let stale = || {
             let lost = sim.world.lock().lost_a_name(key, Span { from: since, to: span.to });
-            Allowed { absent: false, stale: lost }
+            // A name that went away may be told as that, too.
+            Allowed { absent: lost, stale: lost }
         };
         let Some((opened, span)) = answer.checked(&sim, stale) else { return };
         let mut file = Opened::new(&sim.world.lock(), key, since, span);
+        sim.pages.opened(&sim.world.lock(), (inode, key), span, opened.keep_pages);
+        sim.count(if opened.keep_pages { "pages kept" } else { "pages dropped" });
         let mut at = 0;
         for _ in 0..self.rng.between(0, 8) {
             let extents = self.next_extents(&mut at, key);
-            self.read(opened.handle, &mut file, &extents).await;
+            self.read((inode, opened.handle), &mut file, &extents).await;
             if self.rng.percent(10) {
                 self.look_at(node, key, since, By::File).await;
             }
@@ -260,7 +265,7 @@ impl Program {
     }
 
     /// Reads at once what is asked for, and checks the answers in the order they came.
-    async fn read(&mut self, handle: HandleId, file: &mut Opened, extents: &[Extent]) {
+    async fn read(&mut self, handle: (Inode, HandleId), file: &mut Opened, extents: &[Extent]) {
         let mut reads = JoinSet::new();
         for &extent in extents {
             let (sim, number, patience) = (self.sim.clone(), self.number, self.patience());
@@ -322,7 +327,7 @@ impl Program {
 async fn read(
     sim: &Sim,
     number: u64,
-    handle: HandleId,
+    (inode, handle): (Inode, HandleId),
     extent: Extent,
     patience: (Instant, Option<Instant>),
 ) -> Option<Answer<Bytes>> {
@@ -333,5 +338,9 @@ async fn read(
             None => sim.vfs.read(handle, extent, patience.0).await.map(|served| served.bytes().clone()),
         }
     };
-    bounded(sim, &what, patience, work).await
+    let answer = bounded(sim, &what, patience, work).await;
+    if let Some(Answer { result: Ok(bytes), span, .. }) = &answer {
+        sim.pages.filled(&sim.world.lock(), inode, extent, bytes, span.to);
+    }
+    answer
 }

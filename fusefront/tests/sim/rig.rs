@@ -35,6 +35,7 @@ use wormhole_fusefront::{
 use crate::{
     check::Trouble,
     clock::{Clock, Grain, now, pass},
+    kernel::PageCache,
     rng::Rng,
     world::World,
 };
@@ -57,6 +58,8 @@ pub(crate) struct Profile {
     pub(crate) mount_bytes: usize,
     pub(crate) host_bytes: usize,
     pub(crate) files_open_max: usize,
+    /// Of every operation, as a mount has one.
+    pub(crate) deadline: Duration,
     pub(crate) programs: u64,
     /// Entries of a folder that takes several pages to list; none in most runs.
     pub(crate) crowd: u64,
@@ -94,6 +97,7 @@ impl Profile {
             mount_bytes: if rng.percent(15) { 2 << 20 } else { 32 << 20 },
             host_bytes: if rng.percent(15) { 2 << 20 } else { 16 << 20 },
             files_open_max: rng.between(1, 8) as usize,
+            deadline: Duration::from_secs(*rng.pick(&[5, 10, 30])),
             programs: rng.between(2, 5),
             crowd: if rng.percent(6) { 1_200 } else { 0 },
         }
@@ -120,6 +124,7 @@ pub(crate) struct Sim {
     pub(crate) profile: Profile,
     pub(crate) vfs: Vfs,
     pub(crate) world: Mutex<World>,
+    pub(crate) pages: PageCache,
     pub(crate) link: Link,
     pub(crate) disk: FaultyDisk,
     trouble: Mutex<Trouble>,
@@ -169,6 +174,7 @@ impl Sim {
         Sim {
             vfs,
             world: Mutex::new(world),
+            pages: PageCache::default(),
             link,
             disk,
             trouble: Mutex::new(Trouble { late_until: always, broken_until: None }),

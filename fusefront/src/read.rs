@@ -139,11 +139,13 @@ impl ReadPath {
 
     /// The contents of a file at a version, to be opened by any number of readers; asks nobody.
     pub fn content(&self, file: &OpenRead, handed_out: HandedOut) -> Arc<Content> {
-        // An unsettled version may be met again by other bytes: blocks under a name nobody else has.
-        let salt = if file.settled { 0 } else { self.0.next_number() };
-        let share = [file.share.as_bytes(), &salt.to_le_bytes()].concat();
-        let key = ContentKey::new(&self.0.config.host_key, &share, &file.id, &file.version);
+        let key = self.0.key_of(file);
         Arc::new(Content::new(key, (file.version, file.settled), handed_out, self.0.ledgers.clone()))
+    }
+
+    /// Lets contents of an unsettled version be read anew: what is cached of them stays with those who have it.
+    pub fn renew(&self, content: &Content, file: &OpenRead) {
+        content.rename(self.0.key_of(file));
     }
 
     /// Opens contents for reading; asks nobody.
@@ -168,7 +170,7 @@ impl ReadPath {
         reader.note(extent, &version);
         let mut pieces = Vec::with_capacity(2);
         for_each_block(extent, version.size, |at| {
-            let (key, bytes) = self.0.cached_at(reader.content.key, at)?;
+            let (key, bytes) = self.0.cached_at(reader.content.key(), at)?;
             let wanted = part_of(&key, at, extent.end().0, version.size)?;
             pieces.push(Piece { key, wanted, state: PieceState::Here { bytes } });
             Some(wanted.end().0)
@@ -333,6 +335,10 @@ impl Inner {
             let PieceState::Coming(outcome) = &mut piece.state else { continue };
             let bytes = match timeout_at(deadline, outcome).await {
                 Err(_) => return Err(VfsError::Deadline),
+                // A fetch begun for another reader, or ahead of any, whose time was up before ours.
+                Ok(Ok(Err(VfsError::Deadline | VfsError::Lost { .. }))) if Instant::now() < deadline => {
+                    self.fetch_again(&demand, piece.key).await?
+                }
                 Ok(Ok(outcome)) => outcome?,
                 // A fetch ahead that was called off in the moment we joined it: once more, on our own account.
                 Ok(Err(_)) => self.fetch_again(&demand, piece.key).await?,
@@ -378,8 +384,9 @@ impl Inner {
         end: u64,
     ) -> Result<(BlockKey, PieceState), VfsError> {
         let reader = demand.reader;
+        let content = reader.content.key();
         for class in SlotClass::ALL.into_iter().rev() {
-            let key = BlockKey::at(reader.content.key, class, at);
+            let key = BlockKey::at(content, class, at);
             match self.flights.find(&key, |key| self.l1.get(key)) {
                 Some(Found::Cached(bytes)) => return Ok((key, PieceState::Here { bytes })),
                 Some(Found::Joined(outcome)) => return Ok((key, PieceState::Coming(outcome))),
@@ -388,7 +395,7 @@ impl Inner {
         }
         let size = demand.version.size.0;
         let class = plan::class_at(at, end.min(size), reader.whole_from.load(Relaxed), size);
-        let key = BlockKey::at(reader.content.key, class, at);
+        let key = BlockKey::at(content, class, at);
         Ok((key, self.fetch_demand(demand, key)?))
     }
 
@@ -452,6 +459,13 @@ impl Inner {
             _ => Err(VfsError::Stale),
         });
         landing.land(&outcome, |key, bytes| self.l1.insert(key, bytes.clone()));
+    }
+
+    fn key_of(&self, file: &OpenRead) -> ContentKey {
+        // An unsettled version may be met again by other bytes: blocks under a name nobody else has.
+        let salt = if file.settled { 0 } else { self.next_number() };
+        let share = [file.share.as_bytes(), &salt.to_le_bytes()].concat();
+        ContentKey::new(&self.config.host_key, &share, &file.id, &file.version)
     }
 
     fn next_number(&self) -> u64 {

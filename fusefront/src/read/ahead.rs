@@ -26,7 +26,7 @@ impl Inner {
 
     /// Whether the extent is here or on its way now.
     fn fetch_extent_ahead(self: &Arc<Self>, reader: &Arc<Reader>, version: &Version, index: u64) -> bool {
-        let key = BlockKey { content: reader.content.key, class: SlotClass::Extent1M, index };
+        let key = BlockKey { content: reader.content.key(), class: SlotClass::Extent1M, index };
         debug_assert_eq!(
             key.class.bytes() as u64,
             EXTENT_BYTES,

@@ -27,10 +27,11 @@ use super::HandedOut;
 /// Ranges of one ledger: 10 GiB read in order. 64 bytes each, so at most 640 KiB.
 pub(super) const RANGES_MAX: usize = 10 * 1024;
 
-/// The contents of one file as its handles have read them. Handles that were opened at one version share it.
+/// The contents of one file as its handles have read them.
+///
+/// Handles that were opened at one version share it, since they share the kernel's pages: what one was given, another
+/// may read.
 pub struct Content {
-    /// The name of its blocks in the caches; stays when the contents move to a new version.
-    pub(super) key: ContentKey,
     /// One look at the host at a time.
     pub(super) gate: tokio::sync::Mutex<()>,
     state: Mutex<State>,
@@ -40,6 +41,8 @@ pub struct Content {
 
 struct State {
     standing: Standing,
+    /// The name of its blocks in the caches; stays when the contents move to a new version.
+    key: ContentKey,
     version: Version,
     settled: bool,
     /// `None` when what was handed out is not known in full.
@@ -96,6 +99,7 @@ enum Proof {
 /// What was known of some contents when a look at the host began.
 pub(super) struct Claims {
     pub(super) version: Version,
+    pub(super) settled: bool,
     /// `None` when the contents cannot be verified.
     pub(super) ranges: Option<Vec<(Extent, ContentHash)>>,
 }
@@ -141,13 +145,13 @@ impl Content {
             HandedOut::Nothing => Some(Ledger { ranges: BTreeMap::new(), budget }),
             HandedOut::Unknown => None,
         };
-        let state = State { standing: Standing::Current, version, settled, ledger };
+        let state = State { standing: Standing::Current, key, version, settled, ledger };
         let gate = tokio::sync::Mutex::new(());
-        Content { key, gate, state: Mutex::new(state), current: AtomicBool::new(true) }
+        Content { gate, state: Mutex::new(state), current: AtomicBool::new(true) }
     }
 
     /// The version that reads are of, unless it is in doubt.
-    pub(super) fn current(&self) -> Option<Version> {
+    pub fn current(&self) -> Option<Version> {
         let state = self.state.lock();
         (state.standing == Standing::Current).then_some(state.version)
     }
@@ -155,6 +159,17 @@ impl Content {
     /// The version that reads are of now.
     pub fn version(&self) -> Version {
         self.state.lock().version
+    }
+
+    /// The name of its blocks in the caches.
+    pub(super) fn key(&self) -> ContentKey {
+        self.state.lock().key
+    }
+
+    /// Gives the blocks read from here on a name of their own: those of a version that does not tell every change may
+    /// be of other bytes.
+    pub(super) fn rename(&self, key: ContentKey) {
+        self.state.lock().key = key;
     }
 
     /// Whether that version tells every change.
@@ -216,7 +231,7 @@ impl Content {
             };
             ledger.ranges.iter().map(entry).collect()
         });
-        Claims { version: state.version, ranges }
+        Claims { version: state.version, settled: state.settled, ranges }
     }
 
     /// Ends a look at the host: the contents are of `version` from here on. Nothing was handed out since it began,

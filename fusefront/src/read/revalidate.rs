@@ -89,16 +89,14 @@ impl Inner {
         };
         let version = attr.version();
         let claims = content.claims();
-        let shrunk = version.size < claims.version.size;
-        let Some(ranges) = claims.ranges.filter(|_| !shrunk || version == claims.version) else {
-            if version == claims.version {
-                content.settle_on(version, attr.settled);
-            } else {
+        // The same version says nothing while it is not settled; the first look after that has to agree.
+        let same = version == claims.version && (claims.settled || !attr.settled);
+        let ranges = claims.ranges.filter(|_| version.size >= claims.version.size);
+        if !same {
+            let Some(ranges) = ranges else {
                 content.condemn();
-            }
-            return Ok(());
-        };
-        if version != claims.version {
+                return Ok(());
+            };
             self.stats.verifications.add(1);
             if !self.verify(&target, &version, &ranges, deadline).await?.iter().all(|&equal| equal) {
                 content.condemn();
@@ -119,7 +117,7 @@ impl Inner {
         deadline: Instant,
     ) -> Result<(), Failed> {
         let mut unread = Vec::new();
-        for (key, bytes) in self.l1.blocks_of(&content.key) {
+        for (key, bytes) in self.l1.blocks_of(&content.key()) {
             if key.extent(to.size).len != ByteLen(bytes.len() as u64) {
                 // The last block of a file that grew: short of its place now.
                 self.l1.remove(&key);

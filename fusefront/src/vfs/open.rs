@@ -65,7 +65,8 @@ impl Vfs {
         deadline: Instant,
     ) -> Result<bool, VfsError> {
         let Some(content) = self.0.state.lock().nodes.content(node) else { return Ok(false) };
-        if content.version() == attr.version() || content.is_stale() {
+        let settled_since = attr.settled && !content.is_settled();
+        if content.is_stale() || (content.version() == attr.version() && !settled_since) {
             return Ok(false);
         }
         content.suspect();
@@ -175,6 +176,10 @@ impl State {
         let file = OpenRead { share, id: attr.id, version, settled: attr.settled };
         let content = match (pages, held) {
             (Pages::Keep, Some(held)) => held,
+            (Pages::Drop, Some(held)) => {
+                mount.reads.renew(&held, &file);
+                held
+            }
             (Pages::Keep, None) => mount.reads.content(&file, HandedOut::Unknown),
             (Pages::Drop | Pages::Replaced, _) => mount.reads.content(&file, HandedOut::Nothing),
         };

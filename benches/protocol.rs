@@ -12,7 +12,7 @@ use wire::{
     codec::{ReplyDecoder, encode_reply},
 };
 
-const CHUNK: usize = 128 * 1024;
+const CHUNK: u32 = 128 * 1024;
 const ENTRIES: usize = 1000;
 
 fn attr(inode: u64) -> Attr {
@@ -42,16 +42,17 @@ fn decode(mut message: Bytes) -> Reply {
 
 /// A 128 KiB read reply: the head is coded, the data rides along uncopied.
 fn read_reply(c: &mut Criterion) {
-    let version = Version { size: ByteLen(1 << 30), mtime: Timestamp::default(), ctime: Timestamp::default() };
-    let reply = Reply::Data { version, len: CHUNK as u32 };
+    let version =
+        Version { size: ByteLen(1 << 30), mtime: Timestamp::default(), ctime: Timestamp::default() };
+    let reply = Reply::Data { version, len: CHUNK };
     let encoded = encode_reply(&reply);
     let mut group = c.benchmark_group("protocol");
-    group.throughput(Throughput::Bytes(CHUNK as u64));
+    group.throughput(Throughput::Bytes(CHUNK.into()));
     group.bench_function("encode_read_reply/128KiB", |b| b.iter(|| encode_reply(black_box(&reply))));
     group.bench_function("decode_read_reply/128KiB", |b| b.iter(|| decode(black_box(encoded.clone()))));
-    let chunk = vec![7_u8; CHUNK];
+    let chunk = vec![7_u8; CHUNK as usize];
     group.bench_function("blake3/128KiB", |b| b.iter(|| ContentHash::of(black_box(&chunk))));
-    let mut copy = vec![0_u8; CHUNK];
+    let mut copy = vec![0_u8; CHUNK as usize];
     group.bench_function("ceiling_memcpy/128KiB", |b| b.iter(|| copy.copy_from_slice(black_box(&chunk))));
     group.finish();
 }

@@ -34,7 +34,7 @@ impl PageCache {
     }
 
     /// Bytes come from a read; panics when they are not of the version that the pages here are of.
-    pub(crate) fn filled(&self, world: &World, inode: Inode, extent: Extent, bytes: &[u8], until: Seq) {
+    pub(crate) fn filled(&self, world: &World, inode: Inode, (extent, bytes): (Extent, &[u8]), until: Seq) {
         self.0.lock().get_mut(&inode).expect("it is open").check_read(world, extent, bytes, until);
     }
 }

@@ -6,6 +6,7 @@
 //! of every file. `WORMHOLE_SIM_SEEDS=n` runs n seeds, `WORMHOLE_SIM_SEED=n` that one alone, and `WORMHOLE_SIM_TRACE=1`
 //! tells every step of it.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "all of this binary is a test, its parts too")]
+#![allow(clippy::cast_possible_truncation, reason = "files of a few MiB, in 64 bits")]
 #![forbid(unsafe_code)]
 
 mod check;

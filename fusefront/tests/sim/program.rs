@@ -171,9 +171,9 @@ impl Program {
         let (found, span) = answer.checked(&sim, || {
             let world = sim.world.lock();
             let lost = folder.node != NodeId::ROOT && world.lost_a_name(folder.key, known);
-            Allowed { absent: world.may_miss(folder.key, name, known, span), stale: lost }
+            Allowed { absent: world.may_miss((folder.key, known), name, span), stale: lost }
         })?;
-        sim.world.lock().check_found(folder.key, name, known, span, &found);
+        sim.world.lock().check_found((folder.key, known), name, span, &found);
         Some((found, since))
     }
 
@@ -221,6 +221,7 @@ impl Program {
         let answer = self.ask("open", |vfs, deadline| async move { vfs.open(node, deadline).await }).await;
         let Some(answer) = answer else { return };
         let (sim, span) = (self.sim.clone(), answer.span);
+        sim.world.lock().note_open(key, span);
         let stale = || {
             let lost = sim.world.lock().lost_a_name(key, Span { from: since, to: span.to });
             // A name that went away may be told as that, too.
@@ -340,7 +341,7 @@ async fn read(
     };
     let answer = bounded(sim, &what, patience, work).await;
     if let Some(Answer { result: Ok(bytes), span, .. }) = &answer {
-        sim.pages.filled(&sim.world.lock(), inode, extent, bytes, span.to);
+        sim.pages.filled(&sim.world.lock(), inode, (extent, bytes), span.to);
     }
     answer
 }

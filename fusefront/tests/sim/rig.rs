@@ -156,7 +156,10 @@ impl Sim {
         disk.set(profile.disk);
         let share = ShareConfig { name: Name::new(b"share").unwrap(), root: folder.to_owned() };
         let identity = Identity::generate().unwrap();
-        let running = run_host(&profile, &share, &identity, &link, &disk, 1);
+        let running = run_host(
+            &Site { profile: &profile, share: &share, identity: &identity, link: &link, disk: &disk },
+            1,
+        );
         let ticket = running.host.ticket(identity.public_key(), vec![HOST.to_string()]);
         let host_key = ticket.host_key;
         let config = ClientConfig { connect_deadline: Duration::from_secs(60), ..ClientConfig::default() };
@@ -248,7 +251,8 @@ impl Sim {
     pub(crate) fn start_host(&self) {
         let mut pools = self.host_pools.lock();
         let boot = 1 + pools.len() as u64;
-        let running = run_host(&self.profile, &self.share, &self.identity, &self.link, &self.disk, boot);
+        let Sim { profile, share, identity, link, disk, .. } = self;
+        let running = run_host(&Site { profile, share, identity, link, disk }, boot);
         pools.push(running.host.pool());
         *self.running.lock() = Some(running);
     }
@@ -315,14 +319,17 @@ impl Sim {
     }
 }
 
-fn run_host(
-    profile: &Profile,
-    share: &ShareConfig,
-    identity: &Identity,
-    link: &Link,
-    disk: &FaultyDisk,
-    boot: u64,
-) -> Running {
+/// What a host is started from, each time.
+struct Site<'a> {
+    profile: &'a Profile,
+    share: &'a ShareConfig,
+    identity: &'a Identity,
+    link: &'a Link,
+    disk: &'a FaultyDisk,
+}
+
+fn run_host(site: &Site<'_>, boot: u64) -> Running {
+    let Site { profile, share, identity, link, disk } = *site;
     let host = SimulatedHost::new(HostParts {
         shares: vec![share.clone()],
         ticket_key: [7; 32],

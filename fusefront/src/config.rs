@@ -21,6 +21,29 @@ pub enum Access {
     Everyone,
 }
 
+/// What programs see while the host is out of reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDisconnect {
+    /// They wait for it up to the deadline, then get an I/O error.
+    #[default]
+    Block,
+    /// An I/O error at once, for all that kernel and memory cannot answer.
+    Fail,
+    /// What memory holds, however old; an I/O error at once for the rest.
+    Stale,
+}
+
+impl OnDisconnect {
+    /// As it is typed and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            OnDisconnect::Block => "block",
+            OnDisconnect::Fail => "fail",
+            OnDisconnect::Stale => "stale",
+        }
+    }
+}
+
 /// What programs on the mount may do, as mount(8) names it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MountFlags {
@@ -45,6 +68,8 @@ pub struct MountConfig {
     pub memory_bytes: u64,
     /// No operation outlives this.
     pub deadline: Duration,
+    /// What becomes of operations while the host is out of reach.
+    pub on_disconnect: OnDisconnect,
     /// For whom.
     pub access: Access,
     /// What may be done there.
@@ -60,6 +85,7 @@ impl MountConfig {
             mountpoint,
             memory_bytes: MEMORY_BYTES_DEFAULT,
             deadline: DEADLINE_DEFAULT,
+            on_disconnect: OnDisconnect::default(),
             access: Access::default(),
             flags: MountFlags::default(),
         }

@@ -14,14 +14,14 @@ use tokio::{
     sync::watch,
     time::{Instant, timeout},
 };
-use transport::{Client, ClientConfig, Lane};
+use transport::{Client, ClientConfig, Lane, OnLoss};
 use uring::{Pool, PoolConfig};
 use wire::{Name, limits, message::ShareInfo};
 
 use crate::{
     adapter::Adapter,
     bdi,
-    config::{Access, MountConfig},
+    config::{Access, MountConfig, OnDisconnect},
     control,
     error::MountError,
     mountinfo::{self, MountInfo},
@@ -86,7 +86,11 @@ pub async fn connect(mut config: MountConfig) -> Result<Prepared, MountError> {
     let pool = pool(config.memory_bytes)?;
     let lane = Lane::start("wormhole-quic").map_err(MountError::Thread)?;
     let label = mountpoint::label(&config.mountpoint, limits::NAME_BYTES_MAX);
-    let client_config = ClientConfig { label, ..ClientConfig::default() };
+    let on_loss = match config.on_disconnect {
+        OnDisconnect::Block => OnLoss::Wait,
+        OnDisconnect::Fail | OnDisconnect::Stale => OnLoss::Fail,
+    };
+    let client_config = ClientConfig { label, on_loss, ..ClientConfig::default() };
     let ticket = config.ticket.clone();
     let connecting = lane.handle().spawn(Client::connect(ticket, client_config));
     let client = connecting.await.map_err(|error| MountError::Thread(error.into()))??;
@@ -102,6 +106,9 @@ pub async fn connect(mut config: MountConfig) -> Result<Prepared, MountError> {
     let parts = VfsParts { client: client.clone(), lane: lane.handle(), share: share.clone(), reads, stats };
     lane.handle().spawn(idle::watch(l1.clone(), parts.stats.clone()));
     let vfs = Vfs::new(parts);
+    if config.on_disconnect == OnDisconnect::Stale {
+        vfs.keep_last_known();
+    }
     let asking = vfs.clone();
     let statfs = async move { asking.refresh_statfs(Instant::now() + CLOSE_PATIENCE).await };
     // Shown as zeroes until the next try.
@@ -178,7 +185,12 @@ impl Prepared {
         if let Some(error) = &read_ahead_error {
             tracing::warn!(%error, "the kernel's read-ahead stays small; sequential reads are slower for it");
         }
-        let reporter = Reporter::new(mounted.info.clone(), share, read_ahead_error);
+        let reporter = Reporter::new(
+            mounted.info.clone(),
+            share,
+            (config.on_disconnect, config.deadline),
+            read_ahead_error,
+        );
         let report = move || reporter.report(&client, &vfs, &pool, &l1);
         let name = format!("{}-{}", std::process::id(), mounted.info.id);
         match control::Server::start(&control::dir(), &name, report) {

@@ -17,6 +17,12 @@ pub struct Report {
     pub uptime_s: u64,
     /// The session with the host.
     pub session: Session,
+    /// What programs get while there is no session: `block`, `fail` or `stale`.
+    pub on_disconnect: String,
+    /// Milliseconds after which an operation fails.
+    pub deadline_ms: u64,
+    /// Whether programs are shown what memory holds because the host is out of reach.
+    pub serves_stale: bool,
     /// Reads of file contents.
     pub reads: Reads,
     /// Requests for names and attributes sent to the host.
@@ -42,6 +48,10 @@ pub struct Session {
     pub connected: bool,
     /// The host's address.
     pub peer: Option<String>,
+    /// How the last session ended, while there is none.
+    pub lost_because: Option<String>,
+    /// How the latest attempt at another one failed, while there is none.
+    pub last_attempt: Option<String>,
     /// Seconds since this session began, or the last one was lost.
     pub since_s: u64,
     /// Sessions after the first.
@@ -115,6 +125,7 @@ impl fmt::Display for Report {
         writeln!(f, "{}", self.mountpoint)?;
         writeln!(f, "  share       {} (pid {}, up {})", self.share, self.pid, Seconds(self.uptime_s))?;
         writeln!(f, "  session     {session}")?;
+        self.fmt_loss(f)?;
         writeln!(
             f,
             "  path        RTT {:.2} ms, MTU {}, window {}, {} packets lost, {} black holes",
@@ -158,12 +169,35 @@ impl fmt::Display for Report {
     }
 }
 
+impl Report {
+    /// Why there is no session, and what that means for programs.
+    fn fmt_loss(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(reason) = self.session.lost_because.as_ref().filter(|_| !self.session.connected) else {
+            return Ok(());
+        };
+        writeln!(f, "  lost        {reason}")?;
+        if let Some(attempt) = &self.session.last_attempt {
+            writeln!(f, "  last try    {attempt}")?;
+        }
+        let meanwhile = match self.on_disconnect.as_str() {
+            "stale" => "serving STALE data from memory, the rest fails at once",
+            "fail" => "what memory does not hold fails at once",
+            _ => "programs wait for the host",
+        };
+        write!(f, "  meanwhile   {meanwhile} (--on-disconnect {}", self.on_disconnect)?;
+        writeln!(f, ", --deadline {} ms)", self.deadline_ms)
+    }
+}
+
 impl fmt::Display for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let peer = self.peer.as_deref().unwrap_or("the host");
-        let (word, since) =
-            if self.connected { ("connected to", "for") } else { ("NOT connected to", "lost since") };
-        write!(f, "{word} {peer} {since} {}, {} reconnects", Seconds(self.since_s), self.reconnects)
+        if self.connected {
+            write!(f, "connected to {peer} for {}", Seconds(self.since_s))?;
+        } else {
+            write!(f, "NOT connected: lost {} ago", Seconds(self.since_s))?;
+        }
+        write!(f, ", {} reconnects", self.reconnects)
     }
 }
 

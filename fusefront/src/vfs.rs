@@ -4,6 +4,7 @@
 //! the lane and are given up by dropping them: nothing is counted before the answer is in hand.
 
 pub mod attr;
+pub mod away;
 pub mod dir;
 pub mod handle;
 pub mod inode;
@@ -15,7 +16,7 @@ use std::{collections::VecDeque, sync::Arc, sync::OnceLock, time::Duration};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::{runtime::Handle, time::Instant};
+use tokio::{runtime::Handle, sync::Semaphore, time::Instant};
 use transport::Client;
 use wire::{
     Attr, Class, DecodeError, ErrorCode, FileKind, Name, Reply, Request, SharePath, limits,
@@ -29,14 +30,12 @@ use crate::{
     stats::Stats,
 };
 use attr::{NodeAttr, Told};
+use away::{Asked, Failed, LastKnown, REFRESH_DEADLINE, ROOT_LOOKS_MAX};
 use handle::Handles;
 use inode::{NodeId, NodeTable};
 
 /// How soon a busy host is asked again, at first and at most.
 const BUSY_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
-
-/// How long the root's attributes may be waited for before the last known ones are shown: `ls -d` never hangs.
-const ROOT_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How long the state of the file system is shown before it is asked for anew.
 const STATFS_TTL: Duration = Duration::from_secs(1);
@@ -84,6 +83,7 @@ pub struct Inner {
     // Neither is held across an await, nor while a reply is written.
     state: Mutex<State>,
     statfs: Mutex<Shown>,
+    root_looks: Arc<Semaphore>,
     kernel: OnceLock<Box<dyn KernelCache>>,
 }
 
@@ -94,6 +94,9 @@ struct State {
     root: Attr,
     /// Contents of files closed lately, the oldest first; at most [`open::CLOSED_MAX`].
     closed: VecDeque<Arc<Content>>,
+    /// For a mount that serves stale data while its host is away.
+    known: Option<LastKnown>,
+    failed: Failed,
 }
 
 /// The last known state of the host's file system.
@@ -123,6 +126,8 @@ impl Vfs {
             told: Told::default(),
             root: share.root,
             closed: VecDeque::new(),
+            known: None,
+            failed: Failed::default(),
         };
         let statfs = Shown { statfs: Statfs::default(), asked: None };
         Vfs(Arc::new(Inner {
@@ -133,6 +138,7 @@ impl Vfs {
             stats,
             state: Mutex::new(state),
             statfs: Mutex::new(statfs),
+            root_looks: Arc::new(Semaphore::new(ROOT_LOOKS_MAX)),
             kernel: OnceLock::new(),
         }))
     }
@@ -164,10 +170,25 @@ impl Vfs {
     /// What the host says; [`VfsError::NoSuchName`] and [`VfsError::TooLong`] for names that no host can have.
     pub async fn lookup(&self, parent: NodeId, name: &[u8], deadline: Instant) -> Result<NodeAttr, VfsError> {
         let name = name_of(name)?;
-        let path = self.0.state.lock().nodes.path(parent)?;
+        let path = {
+            let mut state = self.0.state.lock();
+            if state.failed.take(&Asked::Name(parent, name.clone()), Instant::now()) {
+                return Err(VfsError::Deadline);
+            }
+            state.nodes.path(parent)?
+        };
         let path = path.join(&name).map_err(|_| VfsError::TooLong)?;
-        let attr = self.0.stat(self.0.at(path), deadline).await?;
+        let attr = match self.0.stat(self.0.at(path), deadline).await {
+            Ok(attr) => attr,
+            Err(error) => {
+                if matches!(&error, VfsError::Host { code: ErrorCode::NotFound, .. }) {
+                    self.0.note_name(parent, &name, None);
+                }
+                return self.lookup_away(parent, &name, error);
+            }
+        };
         let mut state = self.0.state.lock();
+        state.note_name(parent, &name, Some(attr));
         let found = state.nodes.look_up(parent, &name, Some(attr.id), attr.kind)?;
         state.tell(found.node, attr);
         Ok(NodeAttr { node: found.node, generation: found.generation, inode: found.node.0, attr })
@@ -185,21 +206,18 @@ impl Vfs {
         state.node_attr(node, attr).ok()
     }
 
-    /// A node's attributes, from the host. Those of the root are shown as last known while the host is away.
+    /// A node's attributes, from the host. Those of the root are shown as last known when the
+    /// host does not tell them at once.
     ///
     /// # Errors
     /// What the host says; [`VfsError::Stale`] when another file has the node's name by now.
     pub async fn attr(&self, node: NodeId, by: By, deadline: Instant) -> Result<NodeAttr, VfsError> {
-        let is_root = node == NodeId::ROOT;
-        if is_root && !self.0.client.stats().connected {
-            return self.0.state.lock().root_attr();
+        if node == NodeId::ROOT {
+            return self.attr_of_root(by).await;
         }
-        let deadline = if is_root { deadline.min(Instant::now() + ROOT_DEADLINE) } else { deadline };
         let attr = match self.0.stat_node(node, by, deadline).await {
-            Err(VfsError::Deadline | VfsError::Lost { .. }) if is_root => {
-                return self.0.state.lock().root_attr();
-            }
-            outcome => outcome?,
+            Ok(attr) => attr,
+            Err(error) => return self.attr_away(node, error),
         };
         let mut state = self.0.state.lock();
         state.tell(node, attr);
@@ -228,7 +246,7 @@ impl Vfs {
             let vfs = self.clone();
             self.0.lane.spawn(async move {
                 // A failure leaves the last known one in place; the next `df` asks again.
-                let _ = vfs.refresh_statfs(now + ROOT_DEADLINE).await;
+                let _ = vfs.refresh_statfs(now + REFRESH_DEADLINE).await;
             });
         }
         shown.statfs

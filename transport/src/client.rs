@@ -1,6 +1,6 @@
 //! The mount's side: one session with a host, made again whenever it is lost.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time::{self, Instant};
@@ -29,6 +29,25 @@ use session::Session;
 use shares::Shares;
 use states::{States, Watcher};
 
+/// What becomes of calls while there is no session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnLoss {
+    /// They wait for the next one until their deadline, and are sent again.
+    #[default]
+    Wait,
+    /// They fail with [`CallError::Lost`] at once, those in flight as soon as the loss is noticed.
+    Fail,
+}
+
+/// Why there is no session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// How the last session ended.
+    pub reason: Arc<str>,
+    /// How the latest attempt at another one failed; `None` while the first is under way.
+    pub attempt: Option<Arc<str>>,
+}
+
 /// How a mount connects.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
@@ -38,6 +57,8 @@ pub struct ClientConfig {
     pub connect_deadline: Duration,
     /// How long one attempt to connect again may take before the next begins.
     pub reconnect_deadline: Duration,
+    /// What becomes of calls while there is no session.
+    pub on_loss: OnLoss,
     /// Bytes the host may have on their way to this mount.
     pub receive_window_bytes: u32,
     /// How large packets may become.
@@ -50,6 +71,7 @@ impl Default for ClientConfig {
             label: String::new(),
             connect_deadline: Duration::from_secs(10),
             reconnect_deadline: Duration::from_secs(3),
+            on_loss: OnLoss::default(),
             receive_window_bytes: 16 << 20,
             packets: PacketSize::Auto,
         }
@@ -125,7 +147,7 @@ struct Shared {
 enum State {
     Connected(Arc<Session>),
     /// On the way; why it is.
-    Lost(Arc<str>),
+    Lost(Loss),
     /// The host does not let us in any more: calls fail at once, and it is asked again now and then.
     Refused(ErrorCode),
     Closed,
@@ -198,16 +220,16 @@ impl Client {
     /// Sends a request and waits for its reply; not for reads, which [`Client::read`] does.
     ///
     /// When the session is lost, waits for the next and asks again, until the deadline: every request may be repeated.
-    /// Dropping the future withdraws the request.
+    /// With [`OnLoss::Fail`] it does not wait. Dropping the future withdraws the request.
     ///
     /// # Errors
     /// Any [`CallError`]; [`CallError::Host`] carries the host's own answer.
     pub async fn call(&self, request: Request, class: Class, deadline: Instant) -> Result<Reply, CallError> {
-        let mut states = self.owner.shared.state.watch();
+        let mut waiting = self.owner.shared.wait_until(deadline);
         loop {
-            let session = connected(&mut states, deadline).await?;
+            let session = waiting.connected().await?;
             let outcome = session.call(&request, class, deadline).await;
-            if let Some(reply) = settle(outcome, &session, &mut states, deadline).await? {
+            if let Some(reply) = waiting.settle(outcome, &session).await? {
                 return Ok(reply);
             }
         }
@@ -215,8 +237,8 @@ impl Client {
 
     /// Reads an extent into a slot; the bytes are all there and of the version asked for, or it is an error.
     ///
-    /// When the session is lost, waits for the next and asks again, until the deadline. Dropping the future withdraws
-    /// the request and sends the slot home; so does an error.
+    /// When the session is lost, waits for the next and asks again, until the deadline; with [`OnLoss::Fail`] it does
+    /// not wait. Dropping the future withdraws the request and sends the slot home; so does an error.
     ///
     /// # Errors
     /// Any [`CallError`].
@@ -236,11 +258,11 @@ impl Client {
             return Ok(slot.fill(0));
         }
         let deadline = read.deadline;
-        let mut states = self.owner.shared.state.watch();
+        let mut waiting = self.owner.shared.wait_until(deadline);
         loop {
-            let session = connected(&mut states, deadline).await?;
+            let session = waiting.connected().await?;
             let outcome = session.read(&read, &mut slot.bytes_mut()[..len]).await;
-            if settle(outcome, &session, &mut states, deadline).await?.is_some() {
+            if waiting.settle(outcome, &session).await?.is_some() {
                 return Ok(slot.fill(len));
             }
         }
@@ -275,78 +297,124 @@ impl Client {
         }
     }
 
+    /// Why there is no session; `None` when there is one, or none is wanted any more.
+    pub fn loss(&self) -> Option<Loss> {
+        match self.owner.shared.state.get() {
+            State::Lost(loss) => Some(loss),
+            State::Refused(code) => Some(Loss {
+                reason: "the host does not admit this mount again".into(),
+                attempt: Some(code.to_string().into()),
+            }),
+            State::Connected(_) | State::Closed => None,
+        }
+    }
+
+    /// What becomes of calls while there is no session.
+    pub fn on_loss(&self) -> OnLoss {
+        self.owner.shared.dialer.config().on_loss
+    }
+
     /// Ends the session and says so to the host; calls in flight fail with [`CallError::Closed`].
     ///
     /// Waits at most one second for the host to have heard of it. A second call does nothing.
     pub async fn close(&self) {
         let shared = &self.owner.shared;
-        shared.end();
+        if !matches!(shared.end(), State::Connected(_)) {
+            // Nobody is there to hear of it.
+            return;
+        }
         // A host that is gone confirms nothing; its idle timeout does the rest.
         let _ = time::timeout(CLOSE_PATIENCE, shared.dialer.idle()).await;
     }
 }
 
-/// What an attempt on one session means for the call: its value, or `None` when the next session (or the same one, after
-/// a pause) is to be asked again.
-///
-/// A call loops over this; each turn waits for a session that was not tried before, or pauses, and the deadline ends it.
-async fn settle<T>(
-    outcome: Result<T, ExchangeError>,
-    session: &Arc<Session>,
-    states: &mut Watcher<'_>,
+/// One call, waiting for sessions to be made on.
+struct Waiting<'a> {
+    states: Watcher<'a>,
+    on_loss: OnLoss,
     deadline: Instant,
-) -> Result<Option<T>, CallError> {
-    match outcome {
-        Ok(value) => Ok(Some(value)),
-        Err(ExchangeError::Failed(CallError::Host { code: ErrorCode::Stopping, .. })) => {
-            let pause = (Instant::now() + STOPPING_PAUSE).min(deadline);
-            time::sleep_until(pause).await;
-            if pause == deadline { Err(CallError::host(ErrorCode::Stopping)) } else { Ok(None) }
+}
+
+impl Waiting<'_> {
+    /// What an attempt on one session means for the call: its value, or `None` when the next session (or the same one,
+    /// after a pause) is to be asked again.
+    ///
+    /// A call loops over this; each turn waits for a session that was not tried before, or pauses, and the deadline ends
+    /// it.
+    async fn settle<T>(
+        &mut self,
+        outcome: Result<T, ExchangeError>,
+        session: &Arc<Session>,
+    ) -> Result<Option<T>, CallError> {
+        match outcome {
+            Ok(value) => Ok(Some(value)),
+            Err(ExchangeError::Failed(CallError::Host { code: ErrorCode::Stopping, .. })) => {
+                let pause = (Instant::now() + STOPPING_PAUSE).min(self.deadline);
+                time::sleep_until(pause).await;
+                if pause == self.deadline { Err(CallError::host(ErrorCode::Stopping)) } else { Ok(None) }
+            }
+            Err(ExchangeError::Failed(error)) => Err(error),
+            Err(ExchangeError::Lost(reason)) => {
+                session.give_up(&reason);
+                match self.on_loss {
+                    OnLoss::Wait => self.next_session(session, reason).await.map(|()| None),
+                    OnLoss::Fail => Err(CallError::Lost { reason }),
+                }
+            }
         }
-        Err(ExchangeError::Failed(error)) => Err(error),
-        Err(ExchangeError::Lost(reason)) => {
-            session.abandon();
-            next_session(states, session, deadline, reason).await?;
-            Ok(None)
+    }
+
+    /// The live session, as soon as there is one.
+    async fn connected(&mut self) -> Result<Arc<Session>, CallError> {
+        loop {
+            let loss = match self.states.latest() {
+                State::Connected(session) => return Ok(session),
+                State::Refused(code) => return Err(CallError::host(code)),
+                State::Closed => return Err(CallError::Closed),
+                State::Lost(loss) => loss,
+            };
+            let waited = match self.on_loss {
+                OnLoss::Wait => time::timeout_at(self.deadline, self.states.changed()).await.is_ok(),
+                OnLoss::Fail => false,
+            };
+            if !waited {
+                return Err(CallError::Lost { reason: loss.to_string() });
+            }
         }
+    }
+
+    /// Waits until `lost` is no longer what the client takes for its session.
+    async fn next_session(&mut self, lost: &Arc<Session>, reason: String) -> Result<(), CallError> {
+        let moved_on = self
+            .states
+            .until(|state| !matches!(state, State::Connected(session) if Arc::ptr_eq(session, lost)));
+        time::timeout_at(self.deadline, moved_on).await.map_err(|_| CallError::Lost { reason })
     }
 }
 
-/// The live session, as soon as there is one.
-async fn connected(states: &mut Watcher<'_>, deadline: Instant) -> Result<Arc<Session>, CallError> {
-    loop {
-        let reason = match states.latest() {
-            State::Connected(session) => return Ok(session),
-            State::Refused(code) => return Err(CallError::host(code)),
-            State::Closed => return Err(CallError::Closed),
-            State::Lost(reason) => reason.to_string(),
-        };
-        if time::timeout_at(deadline, states.changed()).await.is_err() {
-            return Err(CallError::Lost { reason });
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.reason)?;
+        match &self.attempt {
+            Some(attempt) => write!(f, "; {attempt}"),
+            None => Ok(()),
         }
     }
-}
-
-/// Waits until `lost` is no longer what the client takes for its session.
-async fn next_session(
-    states: &mut Watcher<'_>,
-    lost: &Arc<Session>,
-    deadline: Instant,
-    reason: String,
-) -> Result<(), CallError> {
-    let moved_on =
-        states.until(|state| !matches!(state, State::Connected(session) if Arc::ptr_eq(session, lost)));
-    time::timeout_at(deadline, moved_on).await.map_err(|_| CallError::Lost { reason })
 }
 
 impl Shared {
-    /// Ends everything; the reconnecting task follows.
-    fn end(&self) {
+    fn wait_until(&self, deadline: Instant) -> Waiting<'_> {
+        Waiting { states: self.state.watch(), on_loss: self.dialer.config().on_loss, deadline }
+    }
+
+    /// Ends everything; the reconnecting task follows. What was before.
+    fn end(&self) -> State {
         let before = self.state.replace(State::Closed);
-        if let State::Connected(session) = before {
+        if let State::Connected(session) = &before {
             session.abandon();
         }
         self.dialer.close();
+        before
     }
 
     /// Keeps what a session counted when it ends; whether another one is wanted.
@@ -359,7 +427,7 @@ impl Shared {
         history.received_bytes += stats.udp_rx.bytes;
         history.since = Instant::now();
         drop(history);
-        self.change(State::Lost(reason.into()))
+        self.change(State::Lost(Loss { reason: reason.into(), attempt: None }))
     }
 
     /// Takes up a new session.

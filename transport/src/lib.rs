@@ -19,7 +19,7 @@ mod socket;
 pub mod testing;
 mod tls;
 
-pub use client::{Client, ClientConfig, ReadCall, SessionStats};
+pub use client::{Client, ClientConfig, Loss, OnLoss, ReadCall, SessionStats};
 pub use error::{BindError, CallError, ConnectError};
 pub use identity::{Identity, IdentityError};
 pub use lane::Lane;

@@ -2,10 +2,10 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{DEADLINE_DEFAULT, MEMORY_BYTES_MIN};
+use crate::config::{DEADLINE_DEFAULT, MEMORY_BYTES_MIN, OnDisconnect};
 
 /// Mount a folder of a file server, read-only, at the speed of the wire.
 #[derive(Debug, Parser)]
@@ -70,6 +70,11 @@ pub(super) struct MountArgs {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_deadline)]
     pub(super) deadline: Duration,
 
+    /// What programs get while the host is out of reach: `block` waits for it up to the deadline, then an I/O error;
+    /// `fail` an I/O error at once; `stale` what memory holds, however old, and an I/O error at once for the rest
+    #[arg(long, value_name = "POLICY", default_value = "block", value_enum)]
+    pub(super) on_disconnect: Policy,
+
     /// Let every user in, each by the files' modes; otherwise only the user who mounts
     #[arg(long)]
     pub(super) allow_other: bool,
@@ -86,6 +91,24 @@ pub(super) struct MountArgs {
     /// What to log on standard error: error, warn, info, debug, trace, or a filter such as info,transport=debug
     #[arg(long, value_name = "LEVEL", default_value = "warn", env = "WORMHOLE_LOG", value_parser = parse_filter)]
     pub(super) log: String,
+}
+
+/// `--on-disconnect`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Policy {
+    Block,
+    Fail,
+    Stale,
+}
+
+impl From<Policy> for OnDisconnect {
+    fn from(policy: Policy) -> OnDisconnect {
+        match policy {
+            Policy::Block => OnDisconnect::Block,
+            Policy::Fail => OnDisconnect::Fail,
+            Policy::Stale => OnDisconnect::Stale,
+        }
+    }
 }
 
 /// `wormhole unmount`.

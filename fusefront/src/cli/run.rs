@@ -74,6 +74,7 @@ fn mount(args: MountArgs) -> anyhow::Result<()> {
     config.share = share;
     config.memory_bytes = args.memory;
     config.deadline = args.deadline;
+    config.on_disconnect = args.on_disconnect.into();
     config.flags = options.flags;
     config.access = if args.allow_other { Access::Everyone } else { options.access };
     let runtime = Builder::new_current_thread().enable_all().build().map_err(MountError::Thread)?;

@@ -9,7 +9,12 @@ fn report(mountpoint: &str) -> Report {
         share: "films".to_owned(),
         pid: 7,
         uptime_s: 61,
+        on_disconnect: "block".to_owned(),
+        deadline_ms: 30_000,
+        serves_stale: false,
         session: Session {
+            lost_because: None,
+            last_attempt: None,
             connected: true,
             peer: Some("127.0.0.1:4433".to_owned()),
             since_s: 60,

@@ -1,15 +1,16 @@
 //! Gathers what `wormhole status` shows: counters read where they are, nothing asked of host or kernel.
 
-use std::process;
+use std::{process, time::Duration};
 
 use engine::cache::L1;
 use tokio::time::Instant;
-use transport::{Client, SessionStats};
+use transport::Client;
 use uring::Pool;
 use wire::message::ShareInfo;
 
 use crate::{
     bdi,
+    config::OnDisconnect,
     mountinfo::MountInfo,
     stats::Stats,
     status::{Kernel, Memory, Reads, Report, Session},
@@ -20,14 +21,21 @@ use crate::{
 pub(super) struct Reporter {
     info: MountInfo,
     share: ShareInfo,
+    on_disconnect: OnDisconnect,
+    deadline: Duration,
     read_ahead_error: Option<String>,
     mounted: Instant,
 }
 
 impl Reporter {
     /// For a mount made now; `read_ahead_error` says why the kernel's read-ahead could not be raised.
-    pub(super) fn new(info: MountInfo, share: ShareInfo, read_ahead_error: Option<String>) -> Reporter {
-        Reporter { info, share, read_ahead_error, mounted: Instant::now() }
+    pub(super) fn new(
+        info: MountInfo,
+        share: ShareInfo,
+        (on_disconnect, deadline): (OnDisconnect, Duration),
+        read_ahead_error: Option<String>,
+    ) -> Reporter {
+        Reporter { info, share, on_disconnect, deadline, read_ahead_error, mounted: Instant::now() }
     }
 
     /// The mount now.
@@ -40,7 +48,10 @@ impl Reporter {
             share: self.share.name.to_string(),
             pid: process::id(),
             uptime_s: self.mounted.elapsed().as_secs(),
-            session: session(client.stats()),
+            session: session(client),
+            on_disconnect: self.on_disconnect.as_str().to_owned(),
+            deadline_ms: u64::try_from(self.deadline.as_millis()).unwrap_or(u64::MAX),
+            serves_stale: vfs.serves_stale(),
             reads: reads(stats),
             metadata_requests: stats.metadata_requests.get(),
             in_flight: stats.in_flight.get(),
@@ -64,10 +75,13 @@ impl Reporter {
     }
 }
 
-fn session(stats: SessionStats) -> Session {
+fn session(client: &Client) -> Session {
+    let (stats, loss) = (client.stats(), client.loss());
     Session {
         connected: stats.connected,
         peer: stats.peer.map(|peer| peer.to_string()),
+        lost_because: loss.as_ref().map(|loss| loss.reason.to_string()),
+        last_attempt: loss.and_then(|loss| loss.attempt).map(|attempt| attempt.to_string()),
         since_s: stats.since.elapsed().as_secs(),
         reconnects: stats.reconnects,
         rtt_us: stats.rtt_us,

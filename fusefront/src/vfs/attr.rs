@@ -61,6 +61,11 @@ impl Told {
         self.find(node).filter(|(_, told)| now < *told + ATTR_TTL).map(|(attr, _)| *attr)
     }
 
+    /// The attributes as they were told last, however long ago. The node may have been another file's since.
+    pub fn last(&self, node: NodeId) -> Option<Attr> {
+        self.find(node).map(|(attr, _)| *attr)
+    }
+
     fn find(&self, node: NodeId) -> Option<&(Attr, Instant)> {
         self.newer.get(&node).or_else(|| self.older.get(&node))
     }

@@ -101,9 +101,9 @@ struct Paging {
 }
 
 impl OpenDir {
-    /// A directory opened with its first page in hand.
-    pub fn new(node: NodeId, id: FileId, first: Arc<Page>) -> OpenDir {
-        OpenDir { node, id, paging: Mutex::new(Paging { page: Some(first), started: false, ahead: None }) }
+    /// A directory opened with its first page in hand, or with none.
+    pub fn new(node: NodeId, id: FileId, first: Option<Arc<Page>>) -> OpenDir {
+        OpenDir { node, id, paging: Mutex::new(Paging { page: first, started: false, ahead: None }) }
     }
 
     /// Where `offset` goes on, if that is in the page in hand and something follows there, or the directory ends.
@@ -173,7 +173,7 @@ mod tests {
     }
 
     fn dir(first: Arc<Page>) -> OpenDir {
-        OpenDir::new(NodeId(5), FileId { fs: 1, inode: 5, birth: 1 }, first)
+        OpenDir::new(NodeId(5), FileId { fs: 1, inode: 5, birth: 1 }, Some(first))
     }
 
     fn index(dir: &OpenDir, offset: u64) -> Option<usize> {

@@ -189,6 +189,11 @@ impl NodeTable {
         self.nodes.get(&node).map(|entry| entry.parent).ok_or(VfsError::Stale)
     }
 
+    /// The name of a node's latest lookup; `None` for the root and for a node that is gone.
+    pub fn name(&self, node: NodeId) -> Option<&Name> {
+        self.nodes.get(&node)?.name.as_ref()
+    }
+
     /// Where a node is, by the names of the latest lookups.
     ///
     /// # Errors

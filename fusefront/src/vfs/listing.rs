@@ -63,14 +63,31 @@ impl Vfs {
         if kind != FileKind::Directory {
             return Err(VfsError::NotDirectory);
         }
+        if node == NodeId::ROOT {
+            return self.open_root(deadline);
+        }
         let (dir, first) = self.fetch_page(target, 0, deadline).await?;
         let mut state = self.0.state.lock();
         state.nodes.pin(node)?;
         state.learn(node, dir);
-        let handle = state.handles.add_dir(OpenDir::new(node, dir.id, first.clone()));
+        let handle = state.handles.add_dir(OpenDir::new(node, dir.id, Some(first.clone())));
         let open = state.handles.dir(handle)?.clone();
         drop(state);
-        self.fetch_ahead(&open, &first, deadline);
+        if let Some(next) = first.next() {
+            self.fetch_ahead(&open, next, deadline);
+        }
+        Ok(handle)
+    }
+
+    /// Opens the root without waiting for the host, its first page under way: `df` opens what it is asked about.
+    fn open_root(&self, deadline: Instant) -> Result<HandleId, VfsError> {
+        let mut state = self.0.state.lock();
+        state.nodes.pin(NodeId::ROOT)?;
+        let id = state.root.id;
+        let handle = state.handles.add_dir(OpenDir::new(NodeId::ROOT, id, None));
+        let open = state.handles.dir(handle)?.clone();
+        drop(state);
+        self.fetch_ahead(&open, 0, deadline);
         Ok(handle)
     }
 
@@ -116,7 +133,9 @@ impl Vfs {
             }
         };
         dir.turn_to(page.clone());
-        self.fetch_ahead(&dir, &page, deadline);
+        if let Some(next) = page.next() {
+            self.fetch_ahead(&dir, next, deadline);
+        }
         Ok(Cursor { page, index: 0 })
     }
 
@@ -150,6 +169,7 @@ impl Vfs {
         state.learn(found.node, attr);
         state.told.renew(found.node, attr, Instant::now());
         state.nodes.tell(found.node, &attr.version());
+        state.note_name(parent, &entry.name, Some(attr));
         let (node, generation) = (found.node, found.generation);
         Ok(Listed::Known(NodeAttr { node, generation, inode: node.0, attr }))
     }
@@ -186,9 +206,11 @@ impl Vfs {
         Ok((listing.dir, Arc::new(page)))
     }
 
-    /// Fetches the page after `page` behind the reader's back: one at a time.
-    fn fetch_ahead(&self, dir: &Arc<OpenDir>, page: &Page, deadline: Instant) {
-        let Some(cookie) = page.next().filter(|&cookie| !dir.fetches(cookie)) else { return };
+    /// Fetches the page at `cookie` behind the reader's back: one at a time.
+    fn fetch_ahead(&self, dir: &Arc<OpenDir>, cookie: u64, deadline: Instant) {
+        if dir.fetches(cookie) {
+            return;
+        }
         let Ok((mut target, _)) = self.0.target(dir.node) else { return };
         target.id = Some(dir.id);
         let (tell, outcome) = oneshot::channel();

@@ -7,6 +7,7 @@ use wire::{Attr, Extent, FileKind};
 
 use super::{
     By, Inner, State, Vfs,
+    away::Asked,
     handle::{HandleId, NodeLocation, OpenFile},
     inode::{NodeId, Pages},
 };
@@ -42,6 +43,13 @@ impl Vfs {
         if kind == FileKind::Directory {
             return Err(VfsError::IsDirectory);
         }
+        match self.open_now(node, deadline).await {
+            Ok(opened) => Ok(opened),
+            Err(error) => self.open_away(node, error),
+        }
+    }
+
+    async fn open_now(&self, node: NodeId, deadline: Instant) -> Result<Opened, VfsError> {
         let mut attr = self.0.stat_node(node, By::Name, deadline).await?;
         let location = NodeLocation { mount: Arc::downgrade(&self.0), node, id: attr.id };
         if self.move_contents(node, &attr, &location, deadline).await? {
@@ -105,10 +113,20 @@ impl Vfs {
         extent: Extent,
         deadline: Instant,
     ) -> Result<Served, VfsError> {
-        let file = self.file(handle)?;
-        let served = self.0.reads.read(file.reader.clone(), extent, deadline).await?;
-        self.count_read(&served);
-        Ok(served)
+        let asked = Asked::Bytes(handle, extent);
+        let file = {
+            let mut state = self.0.state.lock();
+            if state.failed.take(&asked, Instant::now()) {
+                return Err(VfsError::Deadline);
+            }
+            state.handles.file(handle)?.clone()
+        };
+        let outcome = self.0.reads.read(file.reader.clone(), extent, deadline).await;
+        match &outcome {
+            Ok(served) => self.count_read(served),
+            Err(error) => self.0.state.lock().failed.note(asked, error, Instant::now()),
+        }
+        outcome
     }
 
     /// Closes a file.
@@ -140,7 +158,7 @@ impl Vfs {
 
 impl State {
     /// Adds the handle; also whether the kernel may have been told other attributes than these.
-    fn open(
+    pub(super) fn open(
         &mut self,
         node: NodeId,
         attr: Attr,

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time;
 use wire::ErrorCode;
 
-use super::{Shared, State, session::Session};
+use super::{Loss, Shared, State, session::Session};
 use crate::error::ConnectError;
 
 /// The first pause; each further one is twice as long.
@@ -25,7 +25,7 @@ pub(super) async fn run(shared: Arc<Shared>, first: Arc<Session>) {
             return;
         }
         tracing::warn!(%reason, "session lost; connecting again");
-        let Some(next) = again(&shared).await else { return };
+        let Some(next) = again(&shared, &reason.into()).await else { return };
         tracing::info!(peer = %next.peer(), "connected again");
         session = Arc::new(next);
         shared.adopt(&session);
@@ -33,7 +33,7 @@ pub(super) async fn run(shared: Arc<Shared>, first: Arc<Session>) {
 }
 
 /// Tries until there is a session; `None` once the client is closed.
-async fn again(shared: &Shared) -> Option<Session> {
+async fn again(shared: &Shared, reason: &Arc<str>) -> Option<Session> {
     let mut states = shared.state.watch();
     let mut pauses = Pauses::new(&shared.dialer.config().label);
     loop {
@@ -61,7 +61,8 @@ async fn again(shared: &Shared) -> Option<Session> {
             Err(error) => {
                 tracing::debug!(%error, "still no session");
                 // After a refusal that is over, calls wait again.
-                shared.change(State::Lost(error.to_string().into()));
+                let attempt = Some(error.to_string().into());
+                shared.change(State::Lost(Loss { reason: reason.clone(), attempt }));
             }
         }
     }

@@ -36,6 +36,8 @@ pub(super) struct Session {
     /// Our number and the host's of each share.
     shares: OnceLock<Vec<(ShareId, ShareId)>>,
     next_call: AtomicU64,
+    /// How it was lost, as the first call that met it saw.
+    lost: OnceLock<String>,
 }
 
 impl Session {
@@ -51,7 +53,13 @@ impl Session {
             connection.close(code::DONE, b"no session");
         }
         let welcome = opened?;
-        Ok(Session { connection, welcome, shares: OnceLock::new(), next_call: AtomicU64::new(1) })
+        Ok(Session {
+            connection,
+            welcome,
+            shares: OnceLock::new(),
+            next_call: AtomicU64::new(1),
+            lost: OnceLock::new(),
+        })
     }
 
     /// Fixes the share numbers of this session; before it is shared.
@@ -116,7 +124,14 @@ impl Session {
 
     /// Resolves when the connection is over, with the reason for people.
     pub(super) async fn ended(&self) -> String {
-        self.connection.closed().await.to_string()
+        let reason = self.connection.closed().await.to_string();
+        self.lost.get().cloned().unwrap_or(reason)
+    }
+
+    /// Ends the connection that a call found lost, and keeps why: closing it here hides that.
+    pub(super) fn give_up(&self, reason: &str) {
+        let _ = self.lost.set(reason.to_owned());
+        self.abandon();
     }
 
     /// Ends the connection; the host is told, if it can be.

@@ -100,10 +100,10 @@ mod tests {
 
     use tokio::task::JoinSet;
 
-    use super::*;
+    use super::{super::Loss, *};
 
     fn lost() -> State {
-        State::Lost(Arc::from("a test"))
+        State::Lost(Loss { reason: Arc::from("a test"), attempt: None })
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,0 +1,327 @@
+//! While the host is away: what of the mount is local, and what a mount that serves stale data answers from memory.
+//!
+//! The root is local always: its attributes are shown as last known when the host does not tell them at once, and it
+//! opens without the host, so that `ls -d`, `stat` and `df` never hang. The rest is answered from memory only where
+//! that was asked for ([`Vfs::keep_last_known`]), and only once a call failed for want of a session: what the host
+//! said of a name or file last, beyond its time. What it never said is an I/O error: unknown is not absent.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::{Instant, timeout};
+use wire::{Attr, Extent, FileId, Name};
+
+use super::{
+    By, Inner, State, Vfs,
+    attr::NodeAttr,
+    handle::{HandleId, NodeLocation, OpenFile},
+    inode::NodeId,
+    open::Opened,
+};
+use crate::error::VfsError;
+
+/// How long the host may take to tell the root's attributes before the last known ones are shown.
+const ROOT_PATIENCE: Duration = Duration::from_millis(50);
+
+/// How long the host may take to tell, behind an answer, what the next one shows.
+pub(super) const REFRESH_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Looks at the root under way at once; who comes when there are more is shown what is known.
+pub(super) const ROOT_LOOKS_MAX: usize = 8;
+
+/// Names held in one half of [`LastKnown`]: some 300 bytes each, so about 2.5 MB for both.
+const HALF_NAMES_MAX: usize = 4096;
+
+/// How soon the kernel asks again for what it was told an error of: at once. For a name it drops what it knew and looks
+/// anew; of bytes it read ahead it asks for the page that the program wants. The second answer must not take another
+/// deadline.
+const ASKED_AGAIN: Duration = Duration::from_millis(100);
+
+/// Failures remembered for that.
+const FAILED_MAX: usize = 64;
+
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// A name in a directory.
+    Name(NodeId, Name),
+    /// Bytes of an open file.
+    Bytes(HandleId, Extent),
+}
+
+/// What ended without an answer of the host a moment ago, the oldest first.
+#[derive(Default)]
+pub(super) struct Failed(VecDeque<(Asked, Instant)>);
+
+impl Failed {
+    /// Takes note of an outcome, if it is such an end.
+    pub(super) fn note(&mut self, asked: Asked, error: &VfsError, now: Instant) {
+        if !matches!(error, VfsError::Deadline | VfsError::Lost { .. }) {
+            return;
+        }
+        if self.0.len() >= FAILED_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back((asked, now));
+    }
+
+    /// Whether this is the kernel asking again; each failure answers for one.
+    pub(super) fn take(&mut self, asked: &Asked, now: Instant) -> bool {
+        self.0.retain(|(_, at)| now < *at + ASKED_AGAIN);
+        let found = self.0.iter().position(|(failed, _)| asked.is_of(failed));
+        found.and_then(|index| self.0.remove(index)).is_some()
+    }
+}
+
+impl Asked {
+    fn is_of(&self, failed: &Asked) -> bool {
+        match (self, failed) {
+            (Asked::Bytes(handle, part), Asked::Bytes(other, whole)) => {
+                handle == other && part.start >= whole.start && part.end() <= whole.end()
+            }
+            _ => self == failed,
+        }
+    }
+}
+
+/// What the host said last of names, for a mount that serves stale data.
+///
+/// Bounded: entries go into the newer half; when that is full, it becomes the older one, which is dropped.
+#[derive(Default)]
+pub struct LastKnown {
+    newer: HashMap<(FileId, Name), Attr>,
+    older: HashMap<(FileId, Name), Attr>,
+}
+
+impl LastKnown {
+    /// Notes what a name in a directory leads to.
+    pub fn note(&mut self, parent: FileId, name: &Name, attr: Attr) {
+        let key = (parent, name.clone());
+        if self.newer.len() >= HALF_NAMES_MAX && !self.newer.contains_key(&key) {
+            self.older = std::mem::take(&mut self.newer);
+        }
+        self.newer.insert(key, attr);
+    }
+
+    /// Notes that the host said there is no such name.
+    pub fn forget(&mut self, parent: FileId, name: &Name) {
+        let key = (parent, name.clone());
+        self.newer.remove(&key);
+        self.older.remove(&key);
+    }
+
+    /// What the name led to last.
+    pub fn find(&self, parent: FileId, name: &Name) -> Option<Attr> {
+        let key = (parent, name.clone());
+        self.newer.get(&key).or_else(|| self.older.get(&key)).copied()
+    }
+}
+
+impl Vfs {
+    /// From here on keeps what the host says of names, to answer with it while the host is away.
+    pub fn keep_last_known(&self) {
+        self.0.state.lock().known.get_or_insert_default();
+    }
+
+    /// Whether what programs see now may be out of date beyond the times that attributes hold.
+    pub fn serves_stale(&self) -> bool {
+        self.0.state.lock().known.is_some() && self.0.client.loss().is_some()
+    }
+
+    /// The root's attributes: the host's if it tells them at once, else as last known.
+    pub(super) async fn attr_of_root(&self, by: By) -> Result<NodeAttr, VfsError> {
+        let permit = self.0.root_looks.clone().try_acquire_owned();
+        if let (Ok(permit), None) = (permit, self.0.client.loss()) {
+            let vfs = self.clone();
+            let look = self.0.lane.spawn(async move {
+                let _permit = permit;
+                let attr = vfs.0.stat_node(NodeId::ROOT, by, Instant::now() + REFRESH_DEADLINE).await?;
+                vfs.0.state.lock().tell(NodeId::ROOT, attr);
+                Ok(())
+            });
+            // It goes on behind the answer when it takes longer.
+            match timeout(ROOT_PATIENCE, look).await {
+                Ok(Ok(Err(VfsError::Deadline | VfsError::Lost { .. }) | Ok(()))) | Ok(Err(_)) | Err(_) => {}
+                Ok(Ok(Err(error))) => return Err(error),
+            }
+        }
+        self.0.state.lock().root_attr()
+    }
+
+    /// The attributes of a node as last known, in place of `error`.
+    pub(super) fn attr_away(&self, node: NodeId, error: VfsError) -> Result<NodeAttr, VfsError> {
+        let state = self.0.state.lock();
+        match state.last_known(node, &error) {
+            Some(attr) => state.node_attr(node, attr),
+            None => Err(error),
+        }
+    }
+
+    /// What a name led to last, lookup counted, in place of `error`.
+    pub(super) fn lookup_away(
+        &self,
+        parent: NodeId,
+        name: &Name,
+        error: VfsError,
+    ) -> Result<NodeAttr, VfsError> {
+        let mut state = self.0.state.lock();
+        let Some(mut attr) = state.last_known_as(parent, name, &error) else {
+            state.failed.note(Asked::Name(parent, name.clone()), &error, Instant::now());
+            return Err(error);
+        };
+        let found = state.nodes.look_up(parent, name, Some(attr.id), attr.kind)?;
+        if let Some(newer) = state.told.last(found.node).filter(|newer| newer.id == attr.id) {
+            attr = newer;
+        }
+        Ok(NodeAttr { node: found.node, generation: found.generation, inode: found.node.0, attr })
+    }
+
+    /// Opens a file at the version last known, in place of `error`: what memory holds of it can be read.
+    pub(super) fn open_away(&self, node: NodeId, error: VfsError) -> Result<Opened, VfsError> {
+        let mut state = self.0.state.lock();
+        let Some(attr) = state.last_known(node, &error) else { return Err(error) };
+        let location = NodeLocation { mount: Arc::downgrade(&self.0), node, id: attr.id };
+        let Some(content) = state.nodes.content(node) else {
+            return Ok(state.open(node, attr, (&self.0, location))?.0);
+        };
+        // The host has another version than what is held, and cannot be asked for it.
+        if content.current() != Some(attr.version()) {
+            return Err(error);
+        }
+        state.nodes.pin(node)?;
+        let reader = self.0.reads.open(content, Arc::new(location));
+        let handle = state.handles.add_file(OpenFile { node, reader });
+        Ok(Opened { handle, keep_pages: true })
+    }
+}
+
+impl Inner {
+    /// Takes note of what a name led to, where that is wanted.
+    pub(super) fn note_name(&self, parent: NodeId, name: &Name, attr: Option<Attr>) {
+        self.state.lock().note_name(parent, name, attr);
+    }
+}
+
+impl State {
+    /// Takes note of what a name leads to, or that it leads nowhere; where that is wanted.
+    pub(super) fn note_name(&mut self, parent: NodeId, name: &Name, attr: Option<Attr>) {
+        let Some(known) = &mut self.known else { return };
+        let Ok((Some(parent), _)) = self.nodes.file(parent) else { return };
+        match attr {
+            Some(attr) => known.note(parent, name, attr),
+            None => known.forget(parent, name),
+        }
+    }
+
+    /// What the host said of a node last; `None` where that is not wanted, or is not what failed.
+    fn last_known(&self, node: NodeId, error: &VfsError) -> Option<Attr> {
+        if self.known.is_none() || !matches!(error, VfsError::Lost { .. }) {
+            return None;
+        }
+        let (id, _) = self.nodes.file(node).ok()?;
+        let told = self.told.last(node).filter(|attr| Some(attr.id) == id);
+        told.or_else(|| {
+            let attr = self.last_known_as(self.nodes.parent(node).ok()?, self.nodes.name(node)?, error)?;
+            (Some(attr.id) == id).then_some(attr)
+        })
+    }
+
+    /// The same of a name.
+    fn last_known_as(&self, parent: NodeId, name: &Name, error: &VfsError) -> Option<Attr> {
+        let known = self.known.as_ref().filter(|_| matches!(error, VfsError::Lost { .. }))?;
+        let (parent, _) = self.nodes.file(parent).ok()?;
+        known.find(parent?, name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::{ByteLen, FileKind, Timestamp};
+
+    use super::*;
+
+    fn attr(inode: u64) -> Attr {
+        let time = Timestamp::default();
+        Attr {
+            id: file(inode),
+            kind: FileKind::Regular,
+            perm: 0o644,
+            links: 1,
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            block_bytes: 4096,
+            size: ByteLen(1),
+            blocks: 0,
+            atime: time,
+            mtime: time,
+            ctime: time,
+            settled: true,
+        }
+    }
+
+    fn file(inode: u64) -> FileId {
+        FileId { fs: 1, inode, birth: 3 }
+    }
+
+    fn name(number: u64) -> Name {
+        Name::new(format!("n{number}").as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_failed_look_up_answers_for_the_one_that_follows_at_once() {
+        let (mut failed, now) = (Failed::default(), Instant::now()); // clock: an origin, nothing waits
+        let asked = |parent, number| Asked::Name(NodeId(parent), name(number));
+        failed.note(asked(2, 1), &VfsError::Deadline, now);
+        assert!(!failed.take(&asked(2, 2), now));
+        assert!(!failed.take(&asked(3, 1), now));
+        assert!(failed.take(&asked(2, 1), now));
+        assert!(!failed.take(&asked(2, 1), now), "once");
+        failed.note(asked(2, 1), &VfsError::Deadline, now);
+        assert!(!failed.take(&asked(2, 1), now + ASKED_AGAIN), "a program's own next try");
+        failed.note(asked(2, 1), &VfsError::Stale, now);
+        assert!(!failed.take(&asked(2, 1), now), "the host answered");
+        for number in 0..2 * FAILED_MAX as u64 {
+            failed.note(asked(2, number), &VfsError::Deadline, now);
+        }
+        assert_eq!(failed.0.len(), FAILED_MAX);
+    }
+
+    #[test]
+    fn a_failed_read_ahead_answers_for_the_page_that_is_asked_for_next() {
+        let (mut failed, now) = (Failed::default(), Instant::now()); // clock: an origin, nothing waits
+        let asked = |handle, start, len| Asked::Bytes(HandleId(handle), Extent::new(start, len));
+        failed.note(asked(1, 4096, 8192), &VfsError::Deadline, now);
+        assert!(!failed.take(&asked(2, 4096, 4096), now), "another handle");
+        assert!(!failed.take(&asked(1, 0, 8192), now), "more than failed");
+        assert!(failed.take(&asked(1, 8192, 4096), now));
+        assert!(!failed.take(&asked(1, 4096, 4096), now), "once");
+    }
+
+    #[test]
+    fn names_are_known_until_the_host_says_that_they_are_gone() {
+        let mut known = LastKnown::default();
+        known.note(file(2), &name(1), attr(7));
+        assert_eq!(known.find(file(2), &name(1)), Some(attr(7)));
+        assert_eq!(known.find(file(3), &name(1)), None, "another directory");
+        known.note(file(2), &name(1), attr(8));
+        assert_eq!(known.find(file(2), &name(1)), Some(attr(8)));
+        known.forget(file(2), &name(1));
+        assert_eq!(known.find(file(2), &name(1)), None);
+    }
+
+    #[test]
+    fn what_is_known_is_bounded_and_the_newest_stays() {
+        let mut known = LastKnown::default();
+        let last = 3 * HALF_NAMES_MAX as u64;
+        for number in 0..=last {
+            known.note(file(2), &name(number), attr(number));
+            assert!(known.newer.len() + known.older.len() <= 2 * HALF_NAMES_MAX);
+        }
+        assert_eq!(known.find(file(2), &name(last)), Some(attr(last)));
+        assert_eq!(known.find(file(2), &name(0)), None);
+    }
+}

@@ -10,4 +10,5 @@ mod command;
 mod life;
 mod reads;
 mod rig;
+mod semantics;
 mod tree;

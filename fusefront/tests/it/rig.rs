@@ -48,6 +48,7 @@ pub(crate) fn skipped(why: &str) {
 pub(crate) struct Rig {
     pub(crate) folder: TempDir,
     scratch: TempDir,
+    config: HostConfig,
     host: Option<Host>,
 }
 
@@ -59,9 +60,11 @@ impl Rig {
         let share = ShareConfig { name: Name::new(b"share").unwrap(), root: folder.path().to_owned() };
         let mut config = HostConfig::new(vec![share], scratch.path().join("state"));
         config.listen = vec!["127.0.0.1:0".parse().unwrap()];
-        let host = Host::start(config).unwrap();
+        let host = Host::start(config.clone()).unwrap();
         fs::write(scratch.path().join("ticket"), host.ticket().to_string()).unwrap();
-        Rig { folder, scratch, host: Some(host) }
+        // Where it is found again when it starts again.
+        config.listen = host.local_addrs().to_vec();
+        Rig { folder, scratch, config, host: Some(host) }
     }
 
     pub(crate) fn ticket_argument(&self) -> String {
@@ -99,6 +102,11 @@ impl Rig {
 
     pub(crate) fn stop_host(&mut self) {
         self.host.take().unwrap().stop().unwrap();
+    }
+
+    /// Starts the host again: same folder, key and address.
+    pub(crate) fn start_host(&mut self) {
+        self.host = Some(Host::start(self.config.clone()).unwrap());
     }
 }
 

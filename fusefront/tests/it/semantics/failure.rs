@@ -1,0 +1,132 @@
+//! What a mount does when its host does not answer.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::FileExt,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{errno::Errno, sys::signal::Signal, sys::statvfs::statvfs};
+
+use super::{counter, eventually, number, pattern};
+use crate::rig::{Mount, Rig, can_mount};
+
+const LEN: usize = 3_000_000;
+/// Room for a busy machine beside what is promised.
+const SLACK: Duration = Duration::from_secs(2);
+
+fn rig() -> Rig {
+    Rig::new(|root| {
+        fs::write(root.join("a"), pattern(LEN, 0)).unwrap();
+        fs::write(root.join("b"), pattern(LEN, 1)).unwrap();
+    })
+}
+
+fn within<T>(limit: Duration, what: &str, work: impl FnOnce() -> T) -> T {
+    let start = Instant::now(); // clock: the promise is one of time
+    let outcome = work();
+    let took = start.elapsed();
+    assert!(took < limit, "{what} took {took:?}");
+    outcome
+}
+
+/// What a mount answers by itself, host or no host.
+fn is_alive(rig: &Rig, mount: &Mount) {
+    within(SLACK, "ls -d", || assert!(fs::metadata(mount.path()).unwrap().is_dir()));
+    within(SLACK, "df", || assert!(statvfs(mount.path()).unwrap().blocks() > 0));
+    within(SLACK, "status", || counter(rig, mount, "/uptime_s"));
+}
+
+#[test]
+fn host_gone() {
+    if !can_mount() {
+        return;
+    }
+    let mut rig = rig();
+    let mut mount = rig.mount_with(&["--deadline", "1s", "--log", "off"]);
+    assert!(fs::read(mount.join("a")).unwrap() == pattern(LEN, 0));
+    rig.stop_host();
+    // Unknown is neither absent nor empty.
+    for name in ["b", "never there"] {
+        let outcome = within(Duration::from_secs(1) + SLACK, "an open", || File::open(mount.join(name)));
+        assert_eq!(number(outcome), Some(Errno::EIO), "{name}");
+        is_alive(&rig, &mount);
+    }
+    assert!(counter(&rig, &mount, "/errors") >= 2);
+    mount.signal(Signal::SIGTERM);
+    assert_eq!(within(SLACK, "unmounting", || mount.exit_code()), Some(0));
+}
+
+/// Reads a file front to back through one handle, telling after each piece how far it is.
+fn read_slowly(path: &Path, mut told: impl FnMut(usize)) -> Vec<u8> {
+    let file = File::open(path).unwrap();
+    let mut bytes = Vec::new();
+    let mut piece = vec![0; 100_000];
+    loop {
+        let n = file.read_at(&mut piece, bytes.len() as u64).unwrap();
+        if n == 0 {
+            return bytes;
+        }
+        bytes.extend_from_slice(&piece[..n]);
+        told(bytes.len());
+    }
+}
+
+#[test]
+fn host_restarted() {
+    if !can_mount() {
+        return;
+    }
+    const LONG: usize = 60_000_000;
+    let mut rig = Rig::new(|root| fs::write(root.join("long"), pattern(LONG, 0)).unwrap());
+    let mount = rig.mount_with(&["--log", "off"]);
+    let path = mount.join("long");
+    let mut restarted = false;
+    let bytes = read_slowly(&path, |at| {
+        if at > LONG / 4 && !restarted {
+            restarted = true;
+            rig.stop_host();
+            rig.start_host();
+        }
+    });
+    assert!(restarted && bytes == pattern(LONG, 0), "no error, no wrong byte");
+    assert!(counter(&rig, &mount, "/session/reconnects") >= 1);
+    assert_eq!(counter(&rig, &mount, "/errors"), 0);
+    assert_eq!(counter(&rig, &mount, "/stale"), 0);
+}
+
+#[test]
+fn deadline() {
+    if !can_mount() {
+        return;
+    }
+    let mut rig = rig();
+    let mount = rig.mount_with(&["--deadline", "1s", "--log", "off"]);
+    let held = File::open(mount.join("b")).unwrap();
+    rig.stop_host();
+    // Many at once end as one does, whatever they wait for.
+    thread::scope(|scope| {
+        for i in 0..12 {
+            let (held, root) = (&held, mount.path());
+            scope.spawn(move || {
+                within(Duration::from_secs(1) + SLACK, "an operation", || {
+                    let failed = match i % 3 {
+                        0 => number(held.read_at(&mut [0; 4096], i * 200_000)),
+                        1 => number(fs::metadata(root.join(format!("name {i}")))),
+                        _ => number(fs::read_dir(root).and_then(|mut dir| dir.next().transpose())),
+                    };
+                    assert_eq!(failed, Some(Errno::EIO), "{i}");
+                });
+            });
+        }
+    });
+    assert_eq!(counter(&rig, &mount, "/in_flight"), 0);
+    rig.start_host();
+    // A deadline is an operation's, not the mount's: with the host back everything is.
+    eventually("the host is found again", || fs::metadata(mount.join("a")).is_ok());
+    let mut read = vec![0; LEN];
+    held.read_exact_at(&mut read, 0).unwrap();
+    assert!(read == pattern(LEN, 1), "also the handle that failed");
+}

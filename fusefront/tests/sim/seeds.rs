@@ -26,8 +26,8 @@ use crate::{
     writer::Writer,
 };
 
-/// Seeds in a run of all tests: a minute of two cores, without optimisation.
-const SEEDS_DEFAULT: u64 = 60;
+/// Seeds in a run of all tests: less than a minute of two cores, without optimisation.
+const SEEDS_DEFAULT: u64 = 1_000;
 /// Virtual time that no run comes near.
 const STUCK: Duration = Duration::from_secs(24 * 3600);
 

@@ -49,12 +49,17 @@ fn rewrite(path: &Path, bytes: &[u8]) {
     file.write_all(bytes).unwrap();
 }
 
-/// A number of `wormhole status --json`, by its path.
-fn counter(rig: &Rig, mount: &Mount, pointer: &str) -> u64 {
+/// A value of `wormhole status --json`, by its path.
+fn status(rig: &Rig, mount: &Mount, pointer: &str) -> Value {
     let path = mount.path().canonicalize().unwrap();
     let output = rig.run(&["status", "--json", path.to_str().unwrap()]);
     let reports: Value = serde_json::from_slice(&output.stdout).unwrap();
-    reports.pointer(&format!("/0{pointer}")).and_then(Value::as_u64).unwrap()
+    reports.pointer(&format!("/0{pointer}")).cloned().unwrap()
+}
+
+/// A number of the same.
+fn counter(rig: &Rig, mount: &Mount, pointer: &str) -> u64 {
+    status(rig, mount, pointer).as_u64().unwrap()
 }
 
 /// Whether the tests run as root; says aloud what is left out when not.

@@ -10,10 +10,11 @@ use std::{
 
 use nix::{errno::Errno, sys::signal::Signal, sys::statvfs::statvfs};
 
-use super::{counter, eventually, number, pattern};
+use super::{counter, eventually, number, pattern, status};
 use crate::rig::{Mount, Rig, can_mount};
 
-const LEN: usize = 3_000_000;
+/// Far more than is read ahead of the first page.
+const LEN: usize = 12_000_000;
 /// Room for a busy machine beside what is promised.
 const SLACK: Duration = Duration::from_secs(2);
 
@@ -21,6 +22,7 @@ fn rig() -> Rig {
     Rig::new(|root| {
         fs::write(root.join("a"), pattern(LEN, 0)).unwrap();
         fs::write(root.join("b"), pattern(LEN, 1)).unwrap();
+        fs::write(root.join("c"), b"never asked for").unwrap();
     })
 }
 
@@ -39,24 +41,48 @@ fn is_alive(rig: &Rig, mount: &Mount) {
     within(SLACK, "status", || counter(rig, mount, "/uptime_s"));
 }
 
+/// A mount that has read `a` whole and a page of `b`, and then lost its host.
+fn lost(rig: &mut Rig, arguments: &[&str]) -> (Mount, File) {
+    let mount = rig.mount_with(&[arguments, &["--log", "off"]].concat());
+    assert!(fs::read(mount.join("a")).unwrap() == pattern(LEN, 0));
+    let held = File::open(mount.join("b")).unwrap();
+    held.read_exact_at(&mut [0; 4096], 0).unwrap();
+    rig.stop_host();
+    eventually("the loss is noticed", || status(rig, &mount, "/session/connected") == false);
+    (mount, held)
+}
+
 #[test]
 fn host_gone() {
     if !can_mount() {
         return;
     }
     let mut rig = rig();
-    let mut mount = rig.mount_with(&["--deadline", "1s", "--log", "off"]);
-    assert!(fs::read(mount.join("a")).unwrap() == pattern(LEN, 0));
-    rig.stop_host();
-    // Unknown is neither absent nor empty.
-    for name in ["b", "never there"] {
-        let outcome = within(Duration::from_secs(1) + SLACK, "an open", || File::open(mount.join(name)));
-        assert_eq!(number(outcome), Some(Errno::EIO), "{name}");
-        is_alive(&rig, &mount);
+    let cases: [(&str, &str, Duration); 3] = [
+        ("block", "1s", Duration::from_secs(1)),
+        ("fail", "30s", Duration::ZERO),
+        ("stale", "30s", Duration::ZERO),
+    ];
+    for (policy, deadline, wait) in cases {
+        let (mut mount, held) = lost(&mut rig, &["--on-disconnect", policy, "--deadline", deadline]);
+        // Unknown is neither absent nor empty.
+        for name in ["c", "never there"] {
+            let outcome = within(wait + SLACK, policy, || File::open(mount.join(name)));
+            assert_eq!(number(outcome), Some(Errno::EIO), "{policy}: {name}");
+            is_alive(&rig, &mount);
+        }
+        let unread = within(wait + SLACK, policy, || held.read_at(&mut [0; 4096], LEN as u64 - 5000));
+        assert_eq!(number(unread), Some(Errno::EIO), "{policy}: what nobody holds");
+        if policy == "stale" {
+            assert!(fs::read(mount.join("a")).unwrap() == pattern(LEN, 0), "what memory holds");
+        }
+        assert_eq!(status(&rig, &mount, "/serves_stale"), policy == "stale");
+        assert!(counter(&rig, &mount, "/errors") >= 2);
+        drop(held);
+        mount.signal(Signal::SIGTERM);
+        assert_eq!(within(SLACK * 2, "unmounting", || mount.exit_code()), Some(0));
+        rig.start_host();
     }
-    assert!(counter(&rig, &mount, "/errors") >= 2);
-    mount.signal(Signal::SIGTERM);
-    assert_eq!(within(SLACK, "unmounting", || mount.exit_code()), Some(0));
 }
 
 /// Reads a file front to back through one handle, telling after each piece how far it is.
@@ -113,7 +139,7 @@ fn deadline() {
             scope.spawn(move || {
                 within(Duration::from_secs(1) + SLACK, "an operation", || {
                     let failed = match i % 3 {
-                        0 => number(held.read_at(&mut [0; 4096], i * 200_000)),
+                        0 => number(held.read_at(&mut [0; 4096], i * 900_000)),
                         1 => number(fs::metadata(root.join(format!("name {i}")))),
                         _ => number(fs::read_dir(root).and_then(|mut dir| dir.next().transpose())),
                     };

@@ -19,6 +19,9 @@ use crate::{
     },
 };
 
+/// Looks at a file that changes at every look before an open takes it as it is.
+const OPEN_TURNS_MAX: u32 = 8;
+
 /// Closed files whose contents are remembered, so that a change on the host before they are opened again need not drop
 /// what is cached of them.
 pub(super) const CLOSED_MAX: usize = 1024;
@@ -50,12 +53,19 @@ impl Vfs {
     }
 
     async fn open_now(&self, node: NodeId, deadline: Instant) -> Result<Opened, VfsError> {
-        let mut attr = self.0.stat_node(node, By::Name, deadline).await?;
-        let location = NodeLocation { mount: Arc::downgrade(&self.0), node, id: attr.id };
-        if self.move_contents(node, &attr, &location, deadline).await? {
-            attr = self.0.stat_node(node, By::Name, deadline).await?;
-        }
-        let (opened, outdated) = self.0.state.lock().open(node, attr, (&self.0, location))?;
+        let mut turn = 0;
+        let (opened, outdated) = loop {
+            turn += 1;
+            let attr = self.0.stat_node(node, By::Name, deadline).await?;
+            let location = NodeLocation { mount: Arc::downgrade(&self.0), node, id: attr.id };
+            self.move_contents(node, &attr, &location, deadline).await?;
+            let mut state = self.0.state.lock();
+            // The file changed again after the look at it, or the contents moved on for another reader: neither is a
+            // reason to take the open handles' bytes for gone.
+            if turn == OPEN_TURNS_MAX || !state.is_disputed(node, &attr) {
+                break state.open(node, attr, (&self.0, location))?;
+            }
+        };
         // Before the open is answered: the kernel would cut the first reads at the size it was told before.
         if let (true, Some(kernel)) = (outdated, self.0.kernel.get()) {
             kernel.drop_attr(node);
@@ -63,25 +73,23 @@ impl Vfs {
         Ok(opened)
     }
 
-    /// Brings the contents that the kernel holds pages of to the host's version, if what was read of them is unchanged;
-    /// whether they moved.
+    /// Brings the contents that the kernel holds pages of to the host's version, if what was read of them is unchanged.
     async fn move_contents(
         &self,
         node: NodeId,
         attr: &Attr,
         location: &NodeLocation,
         deadline: Instant,
-    ) -> Result<bool, VfsError> {
-        let Some(content) = self.0.state.lock().nodes.content(node) else { return Ok(false) };
+    ) -> Result<(), VfsError> {
+        let Some(content) = self.0.state.lock().nodes.content(node) else { return Ok(()) };
         let settled_since = attr.settled && !content.is_settled();
         if content.is_stale() || (content.version() == attr.version() && !settled_since) {
-            return Ok(false);
+            return Ok(());
         }
         content.suspect();
         match self.0.reads.revalidate(&content, location, deadline).await {
-            Ok(()) => Ok(true),
-            // Another file's bytes, to the kernel's pages: this open replaces them.
-            Err(VfsError::Stale) => Ok(false),
+            // Stale: another file's bytes, to the kernel's pages. This open replaces them.
+            Ok(()) | Err(VfsError::Stale) => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -170,6 +178,12 @@ impl State {
         let outdated = self.tell(node, attr);
         let handle = self.handles.add_file(OpenFile { node, reader });
         Ok((Opened { handle, keep_pages }, outdated))
+    }
+
+    /// Whether the contents that the kernel holds pages of are good, but of another version than these attributes.
+    fn is_disputed(&self, node: NodeId, attr: &Attr) -> bool {
+        let held = self.nodes.content(node).filter(|content| !content.is_stale());
+        held.is_some_and(|content| content.version() != attr.version())
     }
 
     /// The contents to open, and whether the kernel's pages are theirs. Contents whose pages are to go are stale.

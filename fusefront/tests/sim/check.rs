@@ -115,9 +115,9 @@ impl World {
         assert!(found.is_some(), "{attr:?} is no state of {key:?} in {span:?}");
     }
 
-    /// Whether bytes read are those of a version, each byte one that some contents of this version had: where the
-    /// clock is coarse, several have one.
-    fn is_read_of(&self, (key, version): (Key, Version), extent: Extent, bytes: &[u8], until: Seq) -> bool {
+    /// Whether bytes read are those of a version, each byte one that some contents of this version had in the span:
+    /// where the clock is coarse, several have one.
+    fn is_read_of(&self, (key, version): (Key, Version), extent: Extent, bytes: &[u8], span: Span) -> bool {
         let extent = extent.clip(version.size);
         if bytes.len() as u64 != extent.len.0 {
             return false;
@@ -126,7 +126,7 @@ impl World {
             return true;
         }
         let (start, end) = (extent.start.0 as usize, extent.end().0 as usize);
-        let states = self.states(key).iter().filter(|state| state.version == version && state.from <= until);
+        let states = self.states(key).iter().filter(|state| state.version == version && state.is_in(span));
         let mut contents: Vec<&[u8]> = states.map(|state| &state.bytes[start..end]).collect();
         contents.dedup_by(|a, b| std::ptr::eq(*a, *b));
         match contents.as_slice() {
@@ -166,7 +166,9 @@ impl Opened {
 
     /// Panics unless the bytes are those that the handle must give.
     pub(crate) fn check_read(&mut self, world: &World, extent: Extent, bytes: &[u8], until: Seq) {
-        let fits = |version: &Version| world.is_read_of((self.key, *version), extent, bytes, until);
+        let fits = |version: &Version| {
+            world.is_read_of((self.key, *version), extent, bytes, Span { from: self.from, to: until })
+        };
         let mut left: Vec<Version> = self.versions.iter().copied().filter(|version| fits(version)).collect();
         if left.is_empty() {
             left = self.later(world, until).into_iter().filter(|version| fits(version)).collect();
@@ -191,7 +193,12 @@ impl Opened {
             let version = state.version;
             let moves = |held: &Version| held.ctime < version.ctime && held.size <= version.size;
             let holds = |(start, bytes): &(u64, Vec<u8>)| {
-                world.is_read_of((self.key, version), Extent::new(*start, bytes.len() as u64), bytes, until)
+                world.is_read_of(
+                    (self.key, version),
+                    Extent::new(*start, bytes.len() as u64),
+                    bytes,
+                    Span { from: self.from, to: until },
+                )
             };
             if found.iter().any(moves) && self.served.iter().all(holds) {
                 found.push(version);

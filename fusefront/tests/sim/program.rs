@@ -17,7 +17,7 @@ use crate::{
     check::{self, Allowed, MEMORY, Opened},
     clock::{now, pass},
     kernel::{Inode, inode_of},
-    rig::Sim,
+    rig::{HOT, Sim},
     rng::Rng,
     world::{Key, Seq, Span, key_of},
 };
@@ -178,8 +178,10 @@ impl Program {
     }
 
     async fn visit_a_file(&mut self) {
-        let Some(folder) = self.enter().await else { return };
-        let name = format!("f{}", self.rng.below(4));
+        let hot = self.rng.percent(30);
+        let folder = if hot { Some(self.root()) } else { self.enter().await };
+        let Some(folder) = folder else { return };
+        let name = if hot { HOT.to_owned() } else { format!("f{}", self.rng.below(4)) };
         if let Some((found, since)) = self.look_up(&folder, &name).await {
             let key = key_of(&found.attr.id);
             for _ in 0..self.rng.between(1, 3) {

@@ -43,6 +43,9 @@ use crate::{
 pub(crate) const HOST: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 4433);
 pub(crate) const MOUNT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), 5000);
 
+/// A file that is read and written more than others.
+pub(crate) const HOT: &str = "f0";
+
 /// What a seed makes of its run.
 #[derive(Clone, Debug)]
 pub(crate) struct Profile {
@@ -70,9 +73,12 @@ impl Profile {
         let mut rng = Rng::new(seed, 0);
         let lossy = rng.percent(20);
         let ppm = |rng: &mut Rng, most: u64| if lossy { rng.below(most) as u32 } else { 0 };
+        let grain = if rng.percent(40) { Grain::Tick } else { Grain::Fine };
+        // Several round trips within a tick, or else no more than one.
+        let delay = if grain == Grain::Tick && rng.percent(70) { 1 } else { 25 };
         let link = LinkConfig {
             seed,
-            delay: rng.millis(1, 25),
+            delay: rng.millis(1, delay),
             loss_ppm: ppm(&mut rng, 10_000),
             reorder_ppm: ppm(&mut rng, 50_000),
             duplicate_ppm: ppm(&mut rng, 20_000),
@@ -88,7 +94,7 @@ impl Profile {
         };
         Profile {
             seed,
-            grain: if rng.percent(40) { Grain::Tick } else { Grain::Fine },
+            grain,
             link,
             disk,
             link_faults: rng.percent(50),

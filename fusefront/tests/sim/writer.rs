@@ -5,8 +5,8 @@ use std::sync::Arc;
 use wire::FileKind;
 
 use crate::{
-    clock::pass,
-    rig::{Sim, file_len},
+    clock::{Grain, pass},
+    rig::{HOT, Sim, file_len},
     rng::Rng,
     world::World,
 };
@@ -32,6 +32,9 @@ impl Writer {
                 change(&mut world, &mut self.rng)
             };
             self.sim.step(format_args!("host: {done}"));
+            if self.sim.profile.grain == Grain::Tick && self.rng.percent(40) {
+                self.overwrite_within_a_tick().await;
+            }
             // Several within a tick, some between a request and its answer, some after everything settled.
             let pause = match self.rng.below(10) {
                 0..3 => self.rng.millis(0, 3),
@@ -40,6 +43,23 @@ impl Writer {
                 _ => self.rng.millis(500, 4_000),
             };
             pass(pause).await;
+        }
+    }
+}
+
+impl Writer {
+    /// Other bytes of the same size, several times at once: where the clock is coarse, under one version.
+    async fn overwrite_within_a_tick(&mut self) {
+        for _ in 0..self.rng.between(2, 4) {
+            {
+                let mut world = self.sim.world.lock();
+                let Some(key) = world.at(HOT) else { return };
+                let len = world.current(key).bytes.len();
+                let bytes = self.rng.bytes(len);
+                world.write(HOT, len, 0, &bytes);
+            }
+            self.sim.step(format_args!("host: overwrite {HOT} once more"));
+            pass(self.rng.millis(1, 8)).await;
         }
     }
 }

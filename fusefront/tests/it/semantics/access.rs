@@ -206,10 +206,14 @@ fn extended_attributes() {
     }
     let labels: [(&str, Vec<u8>); 2] =
         [("security.wormhole", b"label".to_vec()), ("system.posix_acl_access", access_list())];
+    let trusted = is_root("a trusted.* attribute");
     let mut kept = true;
     let rig = Rig::new(|root| {
         fs::write(root.join("a"), b"x").unwrap();
         kept = setxattr(root.join("a"), "user.comment", b"good", XattrFlags::empty()).is_ok();
+        if trusted {
+            setxattr(root.join("a"), "trusted.tag", b"root", XattrFlags::empty()).unwrap();
+        }
         for (name, value) in &labels {
             if setxattr(root.join("a"), *name, value, XattrFlags::empty()).is_err() {
                 skipped(&format!("{name} cannot be set here"));
@@ -230,7 +234,12 @@ fn extended_attributes() {
     }
     let mut names = [0u8; 512];
     let len = listxattr(mount.join("a"), &mut names[..]).unwrap();
-    assert_eq!(&names[..len], b"user.comment\0");
+    let mut listed: Vec<&[u8]> =
+        names[..len].split(|&byte| byte == 0).filter(|name| !name.is_empty()).collect();
+    listed.sort_unstable();
+    let expected: &[&[u8]] = if trusted { &[b"trusted.tag", b"user.comment"] } else { &[b"user.comment"] };
+    assert_eq!(listed, expected);
+    assert!(!trusted || getxattr(mount.join("a"), "trusted.tag", &mut value[..]) == Ok(4));
     let set = setxattr(mount.join("a"), "user.new", b"1", XattrFlags::empty());
     assert_eq!(set, Err(rustix::io::Errno::ROFS));
     assert_eq!(removexattr(mount.join("a"), "user.comment"), Err(rustix::io::Errno::ROFS));

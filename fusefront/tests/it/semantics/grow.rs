@@ -7,7 +7,9 @@ use std::{
     process::Command,
 };
 
-use super::{Program, counter, eventually, pattern};
+use nix::errno::Errno;
+
+use super::{Program, counter, eventually, number, pattern};
 use crate::rig::{Rig, can_mount, skipped};
 
 #[test]
@@ -51,7 +53,10 @@ fn growing_file() {
     const STEP: usize = 700_000;
     const STEPS: usize = 8;
     let all = pattern(STEP * STEPS, 0);
-    let rig = Rig::new(|root| fs::write(root.join("a"), &all[..STEP]).unwrap());
+    let rig = Rig::new(|root| {
+        fs::write(root.join("a"), &all[..STEP]).unwrap();
+        File::create(root.join("gap")).unwrap().set_len(12_000_000).unwrap();
+    });
     let mount = rig.mount();
     let held = File::open(mount.join("a")).unwrap();
     let mut read = Vec::new();
@@ -76,4 +81,16 @@ fn growing_file() {
     host.write_all_at(b"end", all.len() as u64).unwrap();
     assert!(fs::read(mount.join("a")).unwrap() == [&all, &b"end"[..]].concat(), "an open shows all at once");
     assert_eq!(counter(&rig, &mount, "/stale"), 0);
+    // A gap that is filled is a change of what was read there.
+    let held = File::open(mount.join("gap")).unwrap();
+    let mut page = [1; 4096];
+    held.read_exact_at(&mut page, 0).unwrap();
+    assert_eq!(page, [0; 4096]);
+    File::options()
+        .write(true)
+        .open(rig.folder.path().join("gap"))
+        .unwrap()
+        .write_all_at(&[1; 4096], 0)
+        .unwrap();
+    assert_eq!(number(held.read_at(&mut page, 6_000_000)), Some(Errno::ESTALE));
 }

@@ -165,8 +165,8 @@ impl Filesystem for Adapter {
     }
 
     fn getattr(&self, _req: &Request, inode: INodeNo, file: Option<FileHandle>, reply: ReplyAttr) {
-        if let Some(found) = self.vfs.attr_cached(node(inode)) {
-            return reply.attr(&ATTR_TTL, &file_attr(found.inode, &found.attr));
+        if let Some((found, left)) = self.vfs.attr_cached(node(inode)) {
+            return reply.attr(&left, &file_attr(found.inode, &found.attr));
         }
         let by = if file.is_some() { By::File } else { By::Name };
         self.later(

@@ -199,11 +199,11 @@ impl Vfs {
         self.0.state.lock().nodes.forget(node, lookups);
     }
 
-    /// A node's attributes, while those told last hold.
-    pub fn attr_cached(&self, node: NodeId) -> Option<NodeAttr> {
+    /// A node's attributes, while those told last hold, and how much longer they do.
+    pub fn attr_cached(&self, node: NodeId) -> Option<(NodeAttr, Duration)> {
         let state = self.0.state.lock();
-        let attr = state.told.fresh(node, Instant::now())?;
-        state.node_attr(node, attr).ok()
+        let (attr, left) = state.told.fresh(node, Instant::now())?;
+        Some((state.node_attr(node, attr).ok()?, left))
     }
 
     /// A node's attributes, from the host. Those of the root are shown as last known when the

@@ -56,9 +56,11 @@ impl Told {
         }
     }
 
-    /// The attributes, while they hold.
-    pub fn fresh(&self, node: NodeId, now: Instant) -> Option<Attr> {
-        self.find(node).filter(|(_, told)| now < *told + ATTR_TTL).map(|(attr, _)| *attr)
+    /// The attributes and how much longer they hold, while they do.
+    pub fn fresh(&self, node: NodeId, now: Instant) -> Option<(Attr, Duration)> {
+        let (attr, told) = self.find(node)?;
+        let left = (*told + ATTR_TTL).checked_duration_since(now).filter(|left| !left.is_zero())?;
+        Some((*attr, left))
     }
 
     /// The attributes as they were told last, however long ago. The node may have been another file's since.
@@ -101,7 +103,7 @@ mod tests {
     fn attributes_hold_for_their_ttl() {
         let (mut told, now) = (Told::default(), Instant::now()); // clock: an origin, nothing waits
         told.note(NodeId(5), attr(1), now);
-        assert_eq!(told.fresh(NodeId(5), now + ATTR_TTL / 2), Some(attr(1)));
+        assert_eq!(told.fresh(NodeId(5), now + ATTR_TTL / 4), Some((attr(1), ATTR_TTL * 3 / 4)));
         assert_eq!(told.fresh(NodeId(5), now + ATTR_TTL), None);
     }
 
@@ -112,7 +114,7 @@ mod tests {
         assert_eq!(told.fresh(NodeId(5), now), None);
         told.note(NodeId(5), attr(1), now);
         told.renew(NodeId(5), attr(2), now);
-        assert_eq!(told.fresh(NodeId(5), now), Some(attr(2)));
+        assert_eq!(told.fresh(NodeId(5), now), Some((attr(2), ATTR_TTL)));
     }
 
     #[test]

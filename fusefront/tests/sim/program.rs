@@ -197,7 +197,7 @@ impl Program {
 
     /// Asks for attributes as the kernel does: memory first.
     async fn look_at(&mut self, node: NodeId, key: Key, since: Seq, by: By) {
-        if let Some(found) = self.sim.vfs.attr_cached(node) {
+        if let Some((found, _)) = self.sim.vfs.attr_cached(node) {
             let world = self.sim.world.lock();
             let span = Span { from: world.seq_before(MEMORY), to: world.seq() };
             return world.check_attr(key, span, &found);

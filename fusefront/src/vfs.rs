@@ -170,13 +170,10 @@ impl Vfs {
     /// What the host says; [`VfsError::NoSuchName`] and [`VfsError::TooLong`] for names that no host can have.
     pub async fn lookup(&self, parent: NodeId, name: &[u8], deadline: Instant) -> Result<NodeAttr, VfsError> {
         let name = name_of(name)?;
-        let path = {
-            let mut state = self.0.state.lock();
-            if state.failed.take(&Asked::Name(parent, name.clone()), Instant::now()) {
-                return Err(VfsError::Deadline);
-            }
-            state.nodes.path(parent)?
-        };
+        if self.0.is_asked_again(&Asked::Name(parent, name.clone())) {
+            return Err(VfsError::Deadline);
+        }
+        let path = self.0.state.lock().nodes.path(parent)?;
         let path = path.join(&name).map_err(|_| VfsError::TooLong)?;
         let attr = match self.0.stat(self.0.at(path), deadline).await {
             Ok(attr) => attr,

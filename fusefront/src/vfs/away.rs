@@ -12,6 +12,7 @@ use std::{
 };
 
 use tokio::time::{Instant, timeout};
+use transport::OnLoss;
 use wire::{Attr, Extent, FileId, Name};
 
 use super::{
@@ -68,9 +69,9 @@ impl Failed {
         self.0.push_back((asked, now));
     }
 
-    /// Whether this is the kernel asking again; each failure answers for one.
-    pub(super) fn take(&mut self, asked: &Asked, now: Instant) -> bool {
-        self.0.retain(|(_, at)| now < *at + ASKED_AGAIN);
+    /// Whether this is the kernel asking again; each failure answers for one. A session `since` then is asked.
+    fn take(&mut self, asked: &Asked, now: Instant, since: Option<Instant>) -> bool {
+        self.0.retain(|(_, at)| now < *at + ASKED_AGAIN && since.is_none_or(|since| since < *at));
         let found = self.0.iter().position(|(failed, _)| asked.is_of(failed));
         found.and_then(|index| self.0.remove(index)).is_some()
     }
@@ -199,6 +200,17 @@ impl Vfs {
 }
 
 impl Inner {
+    /// Whether the kernel asks again for what just ended without an answer.
+    pub(super) fn is_asked_again(&self, asked: &Asked) -> bool {
+        // A mount that does not wait has nothing to save.
+        if self.client.on_loss() == OnLoss::Fail || self.state.lock().failed.0.is_empty() {
+            return false;
+        }
+        let session = self.client.stats();
+        let since = session.connected.then_some(session.since);
+        self.state.lock().failed.take(asked, Instant::now(), since)
+    }
+
     /// Takes note of what a name led to, where that is wanted.
     pub(super) fn note_name(&self, parent: NodeId, name: &Name, attr: Option<Attr>) {
         self.state.lock().note_name(parent, name, attr);
@@ -276,14 +288,16 @@ mod tests {
         let (mut failed, now) = (Failed::default(), Instant::now()); // clock: an origin, nothing waits
         let asked = |parent, number| Asked::Name(NodeId(parent), name(number));
         failed.note(asked(2, 1), &VfsError::Deadline, now);
-        assert!(!failed.take(&asked(2, 2), now));
-        assert!(!failed.take(&asked(3, 1), now));
-        assert!(failed.take(&asked(2, 1), now));
-        assert!(!failed.take(&asked(2, 1), now), "once");
+        assert!(!failed.take(&asked(2, 2), now, None));
+        assert!(!failed.take(&asked(3, 1), now, None));
+        assert!(failed.take(&asked(2, 1), now, None));
+        assert!(!failed.take(&asked(2, 1), now, None), "once");
         failed.note(asked(2, 1), &VfsError::Deadline, now);
-        assert!(!failed.take(&asked(2, 1), now + ASKED_AGAIN), "a program's own next try");
+        assert!(!failed.take(&asked(2, 1), now + ASKED_AGAIN, None), "a program's own next try");
+        failed.note(asked(2, 1), &VfsError::Deadline, now);
+        assert!(!failed.take(&asked(2, 1), now, Some(now)), "a new session");
         failed.note(asked(2, 1), &VfsError::Stale, now);
-        assert!(!failed.take(&asked(2, 1), now), "the host answered");
+        assert!(!failed.take(&asked(2, 1), now, None), "the host answered");
         for number in 0..2 * FAILED_MAX as u64 {
             failed.note(asked(2, number), &VfsError::Deadline, now);
         }
@@ -295,10 +309,10 @@ mod tests {
         let (mut failed, now) = (Failed::default(), Instant::now()); // clock: an origin, nothing waits
         let asked = |handle, start, len| Asked::Bytes(HandleId(handle), Extent::new(start, len));
         failed.note(asked(1, 4096, 8192), &VfsError::Deadline, now);
-        assert!(!failed.take(&asked(2, 4096, 4096), now), "another handle");
-        assert!(!failed.take(&asked(1, 0, 8192), now), "more than failed");
-        assert!(failed.take(&asked(1, 8192, 4096), now));
-        assert!(!failed.take(&asked(1, 4096, 4096), now), "once");
+        assert!(!failed.take(&asked(2, 4096, 4096), now, None), "another handle");
+        assert!(!failed.take(&asked(1, 0, 8192), now, None), "more than failed");
+        assert!(failed.take(&asked(1, 8192, 4096), now, None));
+        assert!(!failed.take(&asked(1, 4096, 4096), now, None), "once");
     }
 
     #[test]

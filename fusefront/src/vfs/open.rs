@@ -122,13 +122,10 @@ impl Vfs {
         deadline: Instant,
     ) -> Result<Served, VfsError> {
         let asked = Asked::Bytes(handle, extent);
-        let file = {
-            let mut state = self.0.state.lock();
-            if state.failed.take(&asked, Instant::now()) {
-                return Err(VfsError::Deadline);
-            }
-            state.handles.file(handle)?.clone()
-        };
+        if self.0.is_asked_again(&asked) {
+            return Err(VfsError::Deadline);
+        }
+        let file = self.file(handle)?;
         let outcome = self.0.reads.read(file.reader.clone(), extent, deadline).await;
         match &outcome {
             Ok(served) => self.count_read(served),

@@ -7,6 +7,7 @@
 
 mod changes;
 mod command;
+mod failure;
 mod life;
 mod reads;
 mod rig;

@@ -89,15 +89,7 @@ impl Rig {
 
     /// Mounts the share; returns once it is mounted.
     pub(crate) fn mount_with(&self, arguments: &[&str]) -> Mount {
-        let mountpoint = TempDir::new().unwrap();
-        let mut command = self.wormhole();
-        command.arg("mount").args(arguments).arg(self.ticket_argument()).arg(mountpoint.path());
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let said = lines(child.stderr.take().unwrap());
-        let mount = Mount { child, mountpoint, said };
-        let first = mount.said.recv_timeout(PATIENCE).expect("the mount says that it is mounted");
-        assert!(first.contains("mounted share on"), "{first}");
-        mount
+        Mount::start(self.wormhole(), &self.ticket_argument(), arguments)
     }
 
     pub(crate) fn stop_host(&mut self) {
@@ -146,6 +138,18 @@ pub(crate) struct Mount {
 }
 
 impl Mount {
+    /// Mounts what a ticket opens, by `command`; returns once it is mounted.
+    pub(crate) fn start(mut command: Command, ticket: &str, arguments: &[&str]) -> Mount {
+        let mountpoint = TempDir::new().unwrap();
+        command.arg("mount").args(arguments).arg(ticket).arg(mountpoint.path());
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let said = lines(child.stderr.take().unwrap());
+        let mount = Mount { child, mountpoint, said };
+        let first = mount.said.recv_timeout(PATIENCE).expect("the mount says that it is mounted");
+        assert!(first.contains("mounted share on"), "{first}");
+        mount
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.mountpoint.path()
     }

@@ -1,6 +1,8 @@
 //! The command line of `wormhole`: what was typed becomes a [`MountConfig`], and errors become one line for people.
 
 mod args;
+mod daemon;
+mod helper;
 mod options;
 mod run;
 

@@ -150,7 +150,7 @@ fn ask(socket: &Path) -> io::Result<Report> {
 }
 
 /// Makes the folder, and refuses one that another user could put sockets into.
-fn prepare(dir: &Path) -> io::Result<()> {
+pub(crate) fn prepare(dir: &Path) -> io::Result<()> {
     match fs::DirBuilder::new().recursive(false).mode(0o700).create(dir) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}

@@ -6,6 +6,8 @@ use transport::{CallError, ConnectError};
 use uring::PoolError;
 use wire::ErrorCode;
 
+use crate::holders::Holders;
+
 /// Why an operation on the mount failed. `errno.rs` says what a program sees of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VfsError {
@@ -105,9 +107,15 @@ pub enum MountError {
         /// The file system there.
         fstype: String,
     },
-    /// A mount whose process died.
-    #[error("{} holds a dead mount: remove it with `wormhole unmount {}`", path.display(), path.display())]
+    /// A mount whose process died, and that is not ours to remove.
+    #[error("{} holds a dead mount of another program: remove it with `umount --lazy {}` or `fusermount3 -u -z {}`", path.display(), path.display(), path.display())]
     DeadMount {
+        /// The mountpoint.
+        path: PathBuf,
+    },
+    /// Another process mounts there at this moment.
+    #[error("another `wormhole mount` is starting on {}: wait for it, or choose another folder", path.display())]
+    Starting {
         /// The mountpoint.
         path: PathBuf,
     },
@@ -173,12 +181,14 @@ pub enum MountError {
     },
     /// Programs use the mount.
     #[error(
-        "{} is busy: a program has a file open or its working directory there (fuser -vm {}); close it, or detach with `wormhole unmount --lazy {}`",
-        path.display(), path.display(), path.display()
+        "{} is busy: a program has a file open or its working directory there{by}; close it, or detach with `wormhole unmount --lazy {}`",
+        path.display(), path.display()
     )]
     Busy {
         /// The mountpoint.
         path: PathBuf,
+        /// Who uses it, as far as this user may see.
+        by: Holders,
     },
     /// The kernel or fusermount3 refused to unmount.
     #[error("{} could not be unmounted", path.display())]

@@ -12,6 +12,8 @@ pub mod config;
 pub mod control;
 pub mod errno;
 pub mod error;
+pub mod guard;
+pub mod holders;
 pub mod mount;
 pub mod mountinfo;
 pub mod mountpoint;

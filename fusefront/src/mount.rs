@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, mpsc},
     thread,
     time::Duration,
@@ -34,8 +34,10 @@ use crate::{
 };
 
 mod idle;
+mod lock;
 mod report;
 
+use lock::Lock;
 use report::Reporter;
 
 /// fuser's threads: one decodes while the other writes a reply; more showed no gain on two cores.
@@ -55,6 +57,7 @@ const EXTENT_BYTES: u64 = 1 << 20;
 /// A session with the host and all that serves it, not attached to the tree yet. Dropping it undoes everything.
 pub struct Prepared {
     config: MountConfig,
+    lock: Lock,
     lane: Lane,
     client: Client,
     pool: Pool,
@@ -81,7 +84,8 @@ pub struct Mounted {
 /// # Errors
 /// A [`MountError`] that says what to do.
 pub async fn connect(mut config: MountConfig) -> Result<Prepared, MountError> {
-    config.mountpoint = mountpoint::check(&config.mountpoint)?;
+    let (mountpoint, lock) = claim(&config.mountpoint)?;
+    config.mountpoint = mountpoint;
     mountpoint::check_device()?;
     let pool = pool(config.memory_bytes)?;
     let lane = Lane::start("wormhole-quic").map_err(MountError::Thread)?;
@@ -115,7 +119,18 @@ pub async fn connect(mut config: MountConfig) -> Result<Prepared, MountError> {
     if !matches!(lane.handle().spawn(statfs).await, Ok(Ok(()))) {
         tracing::warn!("the host did not tell the state of its file system");
     }
-    Ok(Prepared { config, lane, client, pool, l1, vfs, share })
+    Ok(Prepared { config, lock, lane, client, pool, l1, vfs, share })
+}
+
+/// The mountpoint, free of dead mounts of ours, and the right to mount there.
+fn claim(path: &Path) -> Result<(PathBuf, Lock), MountError> {
+    // Where nothing can be resolved, the check says why.
+    let Ok(name) = mountpoint::name(path) else {
+        return Ok((mountpoint::check(path)?, Lock::none()));
+    };
+    let lock = Lock::take(&control::dir(), &name)?;
+    mountpoint::recover(&name)?;
+    Ok((mountpoint::check(path)?, lock))
 }
 
 fn pool(memory_bytes: u64) -> Result<Pool, MountError> {
@@ -148,7 +163,8 @@ impl Prepared {
     /// # Errors
     /// [`MountError::Attach`], [`MountError::NoFusermount`], [`MountError::Thread`].
     pub fn attach(self) -> Result<Mounted, MountError> {
-        let Prepared { config, lane, client, pool, l1, vfs, share } = self;
+        // The lock is held until the mount is in the table, where others find it.
+        let Prepared { config, lock: _lock, lane, client, pool, l1, vfs, share } = self;
         let path = &config.mountpoint;
         let failed = |source: io::Error| MountError::Attach { path: path.clone(), source };
         let adapter = Adapter::new(vfs.clone(), lane.handle(), config.deadline);
@@ -201,6 +217,11 @@ impl Prepared {
         Ok(mounted)
     }
 
+    /// Where it will be mounted.
+    pub fn mountpoint(&self) -> &Path {
+        &self.config.mountpoint
+    }
+
     /// The share that will be mounted.
     pub fn share(&self) -> &Name {
         &self.share.name
@@ -245,6 +266,11 @@ impl Mounted {
         &self.info.mountpoint
     }
 
+    /// The mount as the kernel's table has it.
+    pub fn info(&self) -> &MountInfo {
+        &self.info
+    }
+
     /// Waits until nothing of the mount is left: unmounted by whomever, and closed by all. Has no deadline: that is
     /// what a mount is for.
     pub async fn ended(&self) {
@@ -259,6 +285,13 @@ impl Mounted {
     /// [`MountError::Busy`] when a program uses it and `how` does not allow for that, or why it cannot be done.
     pub fn detach(&self, how: Detach) -> Result<(), MountError> {
         unmount::detach(&self.info, how)
+    }
+
+    /// Whether it is still in the table, also where the session ended by an abort: that leaves a dead mount behind.
+    fn is_attached(&self) -> bool {
+        let is_listed = mountinfo::all().is_ok_and(|all| all.contains(&self.info));
+        // The kernel gives number and device to the next mount as soon as this one has ended.
+        is_listed && (!*self.ended.borrow() || mountpoint::is_dead_mount(&self.info))
     }
 
     /// Says goodbye to the host, and stops every thread. What still waits for an answer gets an I/O error.
@@ -279,9 +312,9 @@ impl Mounted {
 impl Drop for Mounted {
     fn drop(&mut self) {
         self.control = None;
-        // Also where the session ended by an abort: that leaves a dead mount behind.
-        let is_attached = mountinfo::all().is_ok_and(|all| all.iter().any(|mount| mount.id == self.info.id));
-        if is_attached && let Err(error) = self.detach(Detach::Lazily) {
+        if self.is_attached()
+            && let Err(error) = self.detach(Detach::Lazily)
+        {
             tracing::warn!(%error, "the mount stays behind");
         }
         // In use by somebody: then it ends with him, or with this process.

@@ -13,7 +13,7 @@ pub const FSTYPE: &str = "fuse.wormhole";
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountInfo {
-    /// Its number; never used again while the machine runs in practice, so it tells two mounts on one path apart.
+    /// Its number, which tells two mounts on one path apart; the kernel gives it to another once this one is gone.
     pub id: u64,
     /// The file system's device, `MAJOR:MINOR`.
     pub device: String,

@@ -6,10 +6,50 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{error::MountError, mountinfo};
+use crate::{
+    error::MountError,
+    mountinfo::{self, MountInfo},
+    unmount::{self, Detach},
+};
 
 /// The kernel's FUSE device.
 const FUSE_DEVICE: &str = "/dev/fuse";
+/// Dead mounts on top of each other that are removed at most.
+const DEAD_MOUNTS_MAX: usize = 8;
+
+/// What a path is called here: without links, as far as they can be followed past a dead mount.
+pub fn name(path: &Path) -> io::Result<PathBuf> {
+    let near = mountinfo::resolve_parent(path)?;
+    Ok(near.canonicalize().unwrap_or(near))
+}
+
+/// Takes dead wormhole mounts off `path`: of processes that are gone, so that nobody else will. Leaves all others.
+///
+/// # Errors
+/// When a dead one cannot be removed.
+pub fn recover(path: &Path) -> Result<(), MountError> {
+    let failed = |source| MountError::Mountpoint { path: path.to_owned(), source };
+    for _ in 0..DEAD_MOUNTS_MAX {
+        match mountinfo::at(path).map_err(failed)? {
+            Some(mount) if mount.is_ours() && is_dead_mount(&mount) => {
+                tracing::warn!(mountpoint = %path.display(), "removing the dead mount of a process that is gone");
+                unmount::detach(&mount, Detach::Lazily)?;
+            }
+            _ => break,
+        }
+    }
+    Ok(())
+}
+
+/// Whether the process of a mount is gone.
+pub fn is_dead_mount(mount: &MountInfo) -> bool {
+    // Attributes may be answered from the kernel's cache for a second after the death; this never is, and a mount
+    // that lives answers it without its host.
+    match rustix::fs::statfs(&mount.mountpoint) {
+        Ok(_) => false,
+        Err(error) => error == rustix::io::Errno::NOTCONN || error == rustix::io::Errno::CONNABORTED,
+    }
+}
 
 /// The mountpoint's absolute path, once it is known to be an empty folder with nothing mounted on it.
 ///

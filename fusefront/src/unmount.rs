@@ -4,6 +4,8 @@ use std::{
     io,
     path::Path,
     process::{Command, Stdio},
+    thread,
+    time::Duration,
 };
 
 use nix::{
@@ -13,8 +15,13 @@ use nix::{
 
 use crate::{
     error::MountError,
+    holders,
     mountinfo::{self, MountInfo},
 };
+
+/// Attempts at a busy mount that nobody is seen to use, and the pause between two.
+const BUSY_TRIES: u32 = 4;
+const BUSY_PAUSE: Duration = Duration::from_millis(25);
 
 /// How to take a mount away that is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +40,7 @@ pub fn unmount(path: &Path, how: Detach) -> Result<(), MountError> {
     let mount = find(path)?;
     detach(&mount, how)?;
     let failed = |source| MountError::Detach { path: mount.mountpoint.clone(), source };
-    if mountinfo::all().map_err(failed)?.iter().any(|other| other.id == mount.id) {
+    if mountinfo::all().map_err(failed)?.contains(&mount) {
         return Err(MountError::StillMounted { path: mount.mountpoint });
     }
     Ok(())
@@ -55,24 +62,41 @@ fn find(path: &Path) -> Result<MountInfo, MountError> {
     mountinfo::at(&real).map_err(failed)?.filter(MountInfo::is_ours).ok_or_else(not_ours)
 }
 
-/// Takes `mount` off the tree.
+/// Takes `mount` off the tree; blocks for as long as umount(2) takes.
 ///
 /// # Errors
 /// [`MountError::Busy`], or why it could not be done.
 pub fn detach(mount: &MountInfo, how: Detach) -> Result<(), MountError> {
+    let mut tries = 1;
+    loop {
+        match detach_once(mount, how) {
+            // Nobody to be seen: most often somebody who looked in just now (df, a file manager, a guard).
+            Err(MountError::Busy { by, .. }) if by.0.is_empty() && tries < BUSY_TRIES => tries += 1,
+            outcome => return outcome,
+        }
+        thread::sleep(BUSY_PAUSE);
+    }
+}
+
+fn detach_once(mount: &MountInfo, how: Detach) -> Result<(), MountError> {
     let path = &mount.mountpoint;
     let mut flags = MntFlags::UMOUNT_NOFOLLOW;
     flags.set(MntFlags::MNT_DETACH, how == Detach::Lazily);
     match umount2(path, flags) {
         Ok(()) => Ok(()),
-        Err(Errno::EBUSY) => Err(MountError::Busy { path: path.clone() }),
-        Err(Errno::EPERM) => fusermount(path, how),
+        Err(Errno::EBUSY) => Err(busy(mount)),
+        Err(Errno::EPERM) => fusermount(mount, how),
         Err(error) => Err(MountError::Detach { path: path.clone(), source: error.into() }),
     }
 }
 
-fn fusermount(path: &Path, how: Detach) -> Result<(), MountError> {
-    let failed = |source| MountError::Detach { path: path.to_owned(), source };
+fn busy(mount: &MountInfo) -> MountError {
+    MountError::Busy { path: mount.mountpoint.clone(), by: holders::of(mount) }
+}
+
+fn fusermount(mount: &MountInfo, how: Detach) -> Result<(), MountError> {
+    let path = &mount.mountpoint;
+    let failed = |source| MountError::Detach { path: path.clone(), source };
     for program in ["fusermount3", "fusermount"] {
         let mut command = Command::new(program);
         command.arg("-u").args((how == Detach::Lazily).then_some("-z")).arg("--").arg(path);
@@ -85,7 +109,7 @@ fn fusermount(path: &Path, how: Detach) -> Result<(), MountError> {
         }
         let said = String::from_utf8_lossy(&output.stderr);
         if said.contains("busy") {
-            return Err(MountError::Busy { path: path.to_owned() });
+            return Err(busy(mount));
         }
         return Err(failed(io::Error::other(said.trim().to_owned())));
     }

@@ -19,7 +19,7 @@ pub(super) struct Cli {
 /// What `wormhole` does.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Mount the share that a ticket opens; stays in the foreground until it is unmounted
+    /// Mount the share that a ticket opens; stays in the foreground until it is unmounted, unless --daemon is given
     #[command(after_help = MOUNT_EXAMPLES)]
     Mount(MountArgs),
     /// Unmount a share
@@ -38,6 +38,7 @@ Examples:
   wormhole mount @/etc/wormhole/films.ticket /mnt/films
   ssh server cat films.ticket | wormhole mount - /mnt/films
   wormhole mount --memory 1GiB --allow-other @films.ticket /mnt/films
+  wormhole mount --daemon @films.ticket /mnt/films && ls /mnt/films
 
 Unmount with `wormhole unmount /mnt/films`, Ctrl-C or SIGTERM.";
 
@@ -79,6 +80,14 @@ pub(super) struct MountArgs {
     #[arg(long)]
     pub(super) allow_other: bool,
 
+    /// Return once the share is mounted, and serve it in the background; where that fails, say why and exit with 1
+    #[arg(long)]
+    pub(super) daemon: bool,
+
+    /// Once mounted, append to this file what would go to standard error; a daemon without it is silent
+    #[arg(long, value_name = "FILE")]
+    pub(super) log_file: Option<PathBuf>,
+
     /// The share to mount, where the ticket opens several
     #[arg(long, value_name = "NAME")]
     pub(super) share: Option<OsString>,
@@ -88,7 +97,7 @@ pub(super) struct MountArgs {
     #[arg(short = 'o', value_name = "OPT[,OPT]", value_delimiter = ',')]
     pub(super) options: Vec<String>,
 
-    /// What to log on standard error: error, warn, info, debug, trace, or a filter such as info,transport=debug
+    /// What to log on standard error, or to the file of --log-file: error, warn, info, debug, trace, or a filter such as info,transport=debug
     #[arg(long, value_name = "LEVEL", default_value = "warn", env = "WORMHOLE_LOG", value_parser = parse_filter)]
     pub(super) log: String,
 }

@@ -1,7 +1,8 @@
 //! Running a command: exit code 0 when it is done, 1 when it failed, 2 for wrong usage.
 
 use std::{
-    ffi::OsStr,
+    env,
+    ffi::{OsStr, OsString},
     fs,
     io::{self, IsTerminal, Read, Write},
     os::unix::ffi::OsStrExt,
@@ -12,6 +13,7 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use clap::{CommandFactory, Parser, error::ErrorKind};
+use sd_notify::NotifyState;
 use tokio::{
     runtime::Builder,
     signal::unix::{Signal, SignalKind, signal},
@@ -21,12 +23,13 @@ use wire::{Name, Ticket, limits};
 
 use super::{
     args::{Cli, Command, MountArgs, StatusArgs, UnmountArgs},
-    options,
+    daemon, helper, options,
 };
 use crate::{
     config::{Access, MountConfig},
     control,
     error::MountError,
+    guard::{self, Guard},
     mount::{self, Mounted},
     mountinfo,
     status::Report,
@@ -38,7 +41,18 @@ const TICKET_FILE_BYTES_MAX: u64 = 4 * limits::TICKET_BYTES_MAX as u64;
 
 /// Reads the command line, does it, and says how it went.
 pub fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let mut arguments: Vec<OsString> = env::args_os().collect();
+    if arguments.get(1).is_some_and(|first| first == guard::ARGUMENT) {
+        return guard::run();
+    }
+    arguments = helper::translate(&arguments).unwrap_or(arguments);
+    let is_daemon = arguments.get(1).is_some_and(|first| first == daemon::ARGUMENT);
+    if is_daemon {
+        daemon::leave_session();
+        arguments.remove(1);
+    }
+    let outcome = match Cli::parse_from(&arguments).command {
+        Command::Mount(args) if args.daemon && !is_daemon => return start_daemon(&args, &arguments[1..]),
         Command::Mount(args) => mount(args),
         Command::Unmount(args) => unmount(&args),
         Command::Status(args) => status(&args),
@@ -63,13 +77,39 @@ fn usage(message: impl std::fmt::Display) -> ! {
     Cli::command().error(ErrorKind::InvalidValue, message).exit()
 }
 
+/// `--daemon`, in the process that was called.
+fn start_daemon(args: &MountArgs, arguments: &[OsString]) -> ExitCode {
+    if let Err(message) = options::parse(&args.options) {
+        usage(message);
+    }
+    let started = ticket_text(&args.ticket).and_then(|text| {
+        Ticket::parse(&text)?;
+        daemon::start(arguments, &args.ticket, &text)
+    });
+    match started {
+        Ok(daemon::Started::Mounted) => ExitCode::SUCCESS,
+        Ok(daemon::Started::Failed) => ExitCode::FAILURE,
+        Err(error) => {
+            say(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
 fn mount(args: MountArgs) -> anyhow::Result<()> {
     let options = options::parse(&args.options).unwrap_or_else(|message| usage(message));
     let share = args.share.as_deref().map(|name| {
         Name::new(name.as_bytes()).unwrap_or_else(|_| usage("--share: this cannot be the name of a share"))
     });
-    log_to_stderr(&args.log);
-    let ticket = read_ticket(&args.ticket)?;
+    log_to_stderr(&args.log, args.log_file.is_none() && !args.daemon);
+    let ticket = Ticket::parse(&ticket_text(&args.ticket)?)?;
+    let log_file = args.log_file.as_deref().map(open_log).transpose()?;
+    let output = Output { is_daemon: args.daemon, log_file };
+    // Before the first thread.
+    let guard = Guard::start();
+    if let Err(error) = &guard {
+        tracing::warn!(%error, "no guard process: if this one is killed, a dead mount stays behind");
+    }
     let mut config = MountConfig::new(ticket, args.mountpoint);
     config.share = share;
     config.memory_bytes = args.memory;
@@ -78,7 +118,32 @@ fn mount(args: MountArgs) -> anyhow::Result<()> {
     config.flags = options.flags;
     config.access = if args.allow_other { Access::Everyone } else { options.access };
     let runtime = Builder::new_current_thread().enable_all().build().map_err(MountError::Thread)?;
-    runtime.block_on(serve(config))
+    runtime.block_on(serve(config, guard.ok(), &output))
+}
+
+/// Where output goes once the share is mounted.
+struct Output {
+    is_daemon: bool,
+    log_file: Option<fs::File>,
+}
+
+impl Output {
+    fn mounted(&self) -> anyhow::Result<()> {
+        if self.is_daemon {
+            daemon::ready().context("nobody waits for this mount any more")?;
+        }
+        match &self.log_file {
+            Some(file) => nix::unistd::dup2_stderr(file)?,
+            None if self.is_daemon => nix::unistd::dup2_stderr(open_log(Path::new("/dev/null"))?)?,
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+fn open_log(path: &Path) -> anyhow::Result<fs::File> {
+    let file = fs::File::options().create(true).append(true).open(path);
+    file.with_context(|| format!("the log file {} cannot be written", path.display()))
 }
 
 /// SIGTERM and SIGINT, taken from the start: a default action would leave a dead mount behind.
@@ -101,7 +166,7 @@ impl Stop {
 }
 
 /// Mounts, waits for the end, and cleans up.
-async fn serve(config: MountConfig) -> anyhow::Result<()> {
+async fn serve(config: MountConfig, mut guard: Option<Guard>, output: &Output) -> anyhow::Result<()> {
     let mut stop = Stop::new().context("signals cannot be handled")?;
     let deadline = config.deadline;
     let prepared = tokio::select! {
@@ -109,11 +174,24 @@ async fn serve(config: MountConfig) -> anyhow::Result<()> {
         () = stop.recv() => return Err(anyhow!("stopped before the share was mounted")),
     };
     let share = prepared.share().to_string();
+    if let Some(Err(error)) = guard.as_mut().map(|guard| guard.watch(prepared.mountpoint())) {
+        tracing::warn!(%error, "the guard process is gone: if this one is killed, a dead mount stays behind");
+    }
     let mounted = prepared.attach()?;
-    say(&format!("mounted {share} on {}", mounted.mountpoint().display()));
+    // A guard that is gone was told of above.
+    let _ = guard.as_mut().map(|guard| guard.watch_only(mounted.info()));
+    if !output.is_daemon {
+        say(&format!("mounted {share} on {}", mounted.mountpoint().display()));
+    }
+    tell_manager(&[NotifyState::Ready]);
+    output.mounted()?;
     tokio::select! {
-        () = mounted.ended() => {}
-        () = stop.recv() => end(&mounted, &mut stop, deadline).await,
+        // From here on, a mount in this place is another's.
+        () = mounted.ended() => drop(guard.take()),
+        () = stop.recv() => {
+            tell_manager(&[NotifyState::Stopping]);
+            end(&mounted, &mut stop, deadline).await;
+        }
     }
     mounted.finish().await;
     Ok(())
@@ -124,9 +202,9 @@ async fn serve(config: MountConfig) -> anyhow::Result<()> {
 async fn end(mounted: &Mounted, stop: &mut Stop, deadline: Duration) {
     match mounted.detach(Detach::IfIdle) {
         Ok(()) => {}
-        Err(MountError::Busy { path }) => {
+        Err(MountError::Busy { path, by }) => {
             say(&format!(
-                "{} is busy: detached; open files are served for {} s more",
+                "{} is busy{by}: detached; open files are served for {} s more",
                 path.display(),
                 deadline.as_secs()
             ));
@@ -181,7 +259,14 @@ fn only(reports: Vec<Report>, wanted: &Path) -> anyhow::Result<Vec<Report>> {
     Ok(found)
 }
 
-fn read_ticket(argument: &OsStr) -> anyhow::Result<Ticket> {
+/// Tells the service manager that started this, if one did (`NOTIFY_SOCKET`). Source: sd_notify(3).
+fn tell_manager(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "the service manager could not be told; it may take this for hanging");
+    }
+}
+
+fn ticket_text(argument: &OsStr) -> anyhow::Result<String> {
     let bytes = argument.as_bytes();
     let text = if bytes == b"-" {
         let mut text = String::new();
@@ -196,7 +281,7 @@ fn read_ticket(argument: &OsStr) -> anyhow::Result<Ticket> {
     } else {
         String::from_utf8_lossy(bytes).into_owned()
     };
-    Ok(Ticket::parse(&text)?)
+    Ok(text)
 }
 
 fn read_bounded(path: &Path) -> io::Result<String> {
@@ -205,12 +290,14 @@ fn read_bounded(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-fn log_to_stderr(filter: &str) {
+fn log_to_stderr(filter: &str, may_color: bool) {
     let filter = tracing_subscriber::EnvFilter::new(filter);
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_target(false)
-        .with_ansi(io::stderr().is_terminal())
+        // It would panic where standard error is closed.
+        .log_internal_errors(false)
+        .with_ansi(may_color && io::stderr().is_terminal())
         .init();
 }

@@ -86,25 +86,6 @@ fn a_signal_detaches_a_busy_mount_and_it_ends_with_its_last_user() {
 }
 
 #[test]
-fn a_dead_mount_is_named_as_such_and_can_be_removed() {
-    if !can_mount() {
-        return;
-    }
-    let rig = rig();
-    let mut mount = rig.mount();
-    let path = mount.path().to_str().unwrap().to_owned();
-    mount.signal(Signal::SIGKILL);
-    assert_eq!(mount.exit_code(), None);
-    let refused = rig.run(&["mount", &rig.ticket_argument(), &path]);
-    assert_eq!(refused.status.code(), Some(1));
-    let text = String::from_utf8(refused.stderr).unwrap();
-    assert!(text.contains("dead mount") && text.contains("wormhole unmount"), "{text}");
-    assert_eq!(rig.run(&["status"]).stdout, b"no wormhole mounts of this user\n");
-    assert_eq!(rig.run(&["unmount", &path]).status.code(), Some(0));
-    assert!(!mount.is_mounted());
-}
-
-#[test]
 fn without_its_host_a_mount_fails_in_time_and_is_still_unmounted() {
     if !can_mount() {
         return;

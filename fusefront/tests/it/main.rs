@@ -9,6 +9,7 @@ mod changes;
 mod command;
 mod failure;
 mod life;
+mod process;
 mod reads;
 mod rig;
 mod semantics;

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::time;
-use transport::{CallError, Client, Identity, Server, ServerConfig};
+use transport::{CallError, Client, ClientConfig, Identity, OnLoss, Server, ServerConfig};
 use wire::{ErrorCode, Reply, Request, ShareId, message::Class};
 
 use crate::host::{
@@ -88,6 +88,37 @@ fn a_crashed_host_resets_its_old_sessions_at_once() {
         assert_eq!(client.welcome().boot, 2);
     });
     mount.stop();
+}
+
+#[tokio::test]
+async fn without_patience_a_call_fails_with_its_session_and_works_on_the_next() {
+    let host = Host::new();
+    let (server, identity, ticket) = on_loopback(&host);
+    let config = ClientConfig { on_loss: OnLoss::Fail, ..ClientConfig::default() };
+    let client = Client::connect(ticket, config).await.unwrap();
+    host.reads.send_replace(Reads::Held);
+    let pool = pool();
+    let reading = tokio::spawn({
+        let (client, slot) = (client.clone(), slot(&pool));
+        async move { client.read(read(77, 1 << 20, Class::Demand), slot).await }
+    });
+    host.until(|counts| counts.started == 1).await;
+    server.shutdown(PATIENCE).await;
+    let start = now();
+    let error = reading.await.unwrap().unwrap_err();
+    assert!(matches!(error, CallError::Lost { .. }), "{error}");
+    let error = client.call(stat(), Class::Metadata, soon()).await.unwrap_err();
+    assert!(matches!(error, CallError::Lost { .. }), "{error}");
+    assert!(start.elapsed() < PATIENCE / 2);
+    assert!(client.loss().is_some());
+    let _second = again(&identity, server.local_addrs(), &Host::with_shares(2, vec![1]));
+    let back = async {
+        while client.call(stat(), Class::Metadata, soon()).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    time::timeout(PATIENCE, back).await.expect("the client connects again");
+    assert_eq!(client.loss(), None);
 }
 
 #[tokio::test]

@@ -191,7 +191,7 @@ impl Opened {
         let mut found = self.versions.clone();
         for state in world.states(self.key).iter().filter(|state| state.from <= until) {
             let version = state.version;
-            let moves = |held: &Version| held.ctime < version.ctime && held.size <= version.size;
+            let moves = |held: &Version| held.ctime < version.ctime;
             let holds = |(start, bytes): &(u64, Vec<u8>)| {
                 world.is_read_of(
                     (self.key, version),

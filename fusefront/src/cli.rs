@@ -1,4 +1,4 @@
-//! The command line of `wormhole`: what was typed becomes a [`MountConfig`], and errors become one line for people.
+//! The command line of `wormhole`: what was typed becomes a [`crate::MountConfig`], and errors become one line for people.
 
 mod args;
 mod daemon;

@@ -1,7 +1,7 @@
 //! The read path: L1, else a fetch under way, else the host; and what to fetch ahead.
 //!
-//! A read is cut into aligned blocks ([`plan`]). Each is looked for in L1, then among the fetches under way
-//! ([`flight`]), and fetched into a pool slot when it is in neither. The same slot then is the L1 entry and, where one
+//! A read is cut into aligned blocks (`plan`). Each is looked for in L1, then among the fetches under way
+//! (`flight`), and fetched into a pool slot when it is in neither. The same slot then is the L1 entry and, where one
 //! block holds all that was asked for, the FUSE reply: nothing is copied. A reply that straddles blocks is gathered,
 //! and counted.
 

@@ -25,12 +25,12 @@ use engine::cache::{BlockKey, ContentKey, L1};
 use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
-    sync::oneshot,
+    sync::{Semaphore, SemaphorePermit, oneshot},
     time::{Instant, sleep, timeout_at},
 };
 use transport::{Client, ReadCall};
 use uring::SlotClass;
-use wire::{ByteLen, Class, Extent, FileId, Name, Version, message::Target};
+use wire::{ByteLen, Class, ErrorCode, Extent, FileId, Name, Version, message::Target};
 
 use crate::{
     error::VfsError,
@@ -97,6 +97,9 @@ struct Inner {
     flights: Flights,
     readers: AtomicU64,
     ledgers: Arc<LedgerBudget>,
+    /// One permit for each extent of memory: a read takes as many as it may come to hold, so that reads which hold one
+    /// block and wait for the next cannot all wait for each other.
+    demand: Semaphore,
 }
 
 /// One open file; dropping it calls its read-ahead off.
@@ -134,7 +137,8 @@ impl ReadPath {
     pub fn new(client: Client, l1: L1, lane: Handle, config: ReadConfig, stats: Arc<Stats>) -> ReadPath {
         let (flights, ledgers) = (Flights::default(), Arc::default());
         let readers = AtomicU64::new(0);
-        ReadPath(Arc::new(Inner { client, l1, lane, config, stats, flights, readers, ledgers }))
+        let demand = Semaphore::new(l1.capacity_bytes() / SlotClass::Extent1M.bytes());
+        ReadPath(Arc::new(Inner { client, l1, lane, config, stats, flights, readers, ledgers, demand }))
     }
 
     /// The contents of a file at a version, to be opened by any number of readers; asks nobody.
@@ -201,6 +205,7 @@ impl ReadPath {
         deadline: Instant,
     ) -> Result<Served, VfsError> {
         let content = &reader.content;
+        let _memory = self.0.reserve(&extent, deadline).await?;
         let (mut pause, pause_max) = RETRY_PAUSE;
         loop {
             match content.standing() {
@@ -298,6 +303,16 @@ fn part_of(key: &BlockKey, at: u64, end: u64, size: ByteLen) -> Option<Extent> {
     key.extent(size).intersect(&Extent::new(at, end.saturating_sub(at)))
 }
 
+/// What a failed request about an open file means: that its name leads nowhere is no answer to a read.
+fn without_name(error: VfsError) -> VfsError {
+    match error {
+        VfsError::Host { code: ErrorCode::NotFound | ErrorCode::NotDirectory | ErrorCode::Loop, .. } => {
+            VfsError::Stale
+        }
+        other => other,
+    }
+}
+
 /// Walks `extent` block by block: `next` is told where it is and says where that block's part ends.
 fn for_each_block(extent: Extent, size: ByteLen, mut next: impl FnMut(u64) -> Option<u64>) -> Option<()> {
     let end = extent.end().0.min(size.0);
@@ -317,6 +332,16 @@ impl Inner {
             let key = BlockKey::at(content, class, at);
             self.l1.get(&key).map(|bytes| (key, bytes))
         })
+    }
+
+    /// Waits until there is memory for the blocks of a demand read, should it need them all.
+    async fn reserve(&self, extent: &Extent, deadline: Instant) -> Result<SemaphorePermit<'_>, VfsError> {
+        let blocks = extent.blocks(SlotClass::Extent1M.bytes() as u64).count();
+        // A read of more than all memory waits for all of it, and evicts its own first blocks on the way.
+        let all = self.l1.capacity_bytes() / SlotClass::Extent1M.bytes();
+        let permits = u32::try_from(blocks.min(all)).unwrap_or(u32::MAX);
+        let granted = timeout_at(deadline, self.demand.acquire_many(permits)).await;
+        granted.ok().and_then(Result::ok).ok_or(VfsError::Deadline)
     }
 
     /// One attempt at a read of one version; `None` when the contents moved on meanwhile.
@@ -441,7 +466,7 @@ impl Inner {
         let outcome = match slot {
             Ok(slot) => match self.client.read(read, slot).await {
                 Ok(filled) => Ok(filled.freeze()),
-                Err(error) => Err(VfsError::from(error)),
+                Err(error) => Err(without_name(error.into())),
             },
             Err(error) => Err(error),
         };

@@ -150,6 +150,11 @@ impl L1 {
         self.pool.trim();
     }
 
+    /// All memory that blocks and everything else in the pool may take.
+    pub fn capacity_bytes(&self) -> usize {
+        self.pool.capacity_bytes()
+    }
+
     /// What the cache holds and did.
     pub fn stats(&self) -> L1Stats {
         let state = self.state.lock();

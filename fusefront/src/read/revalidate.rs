@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use engine::cache::BlockKey;
 use tokio::time::{Instant, sleep, timeout_at};
 use wire::{
-    Attr, ByteLen, Class, ErrorCode, Extent, Reply, Request, Version,
+    Attr, ByteLen, Class, Extent, Reply, Request, Version,
     chunk::ContentHash,
     limits::{READ_BYTES_MAX, VERIFY_RANGES_MAX},
     message::Target,
@@ -14,6 +14,7 @@ use wire::{
 use super::{
     Inner, Locate,
     content::{Content, Standing},
+    without_name,
 };
 use crate::error::VfsError;
 
@@ -79,9 +80,7 @@ impl Inner {
         let target = locate.target().map_err(Failed::For)?;
         let attr = match self.stat(&target, deadline).await {
             // Its name leads to another file, or nowhere, and the host has let it go: it cannot be read any more.
-            Err(
-                VfsError::Stale | VfsError::Host { code: ErrorCode::NotFound | ErrorCode::NotDirectory, .. },
-            ) => {
+            Err(VfsError::Stale) => {
                 content.condemn();
                 return Ok(());
             }
@@ -149,7 +148,8 @@ impl Inner {
         let mut all = Vec::with_capacity(ranges.len());
         for batch in ranges.chunks(VERIFY_RANGES_MAX) {
             let request = Request::Verify { target: target.clone(), ranges: batch.into() };
-            let reply = self.client.call(request, Class::Metadata, deadline).await.map_err(VfsError::from)?;
+            let reply = self.client.call(request, Class::Metadata, deadline).await;
+            let reply = reply.map_err(|error| without_name(error.into()))?;
             match reply {
                 Reply::Verified { attr, equal } if equal.len() == batch.len() => {
                     if attr.version() != *version {
@@ -164,9 +164,10 @@ impl Inner {
     }
 
     async fn stat(&self, target: &Target, deadline: Instant) -> Result<Attr, VfsError> {
-        match self.client.call(Request::Stat(target.clone()), Class::Metadata, deadline).await? {
-            Reply::Attr(attr) => Ok(attr),
-            _ => Err(wrong("attributes")),
+        match self.client.call(Request::Stat(target.clone()), Class::Metadata, deadline).await {
+            Ok(Reply::Attr(attr)) => Ok(attr),
+            Ok(_) => Err(wrong("attributes")),
+            Err(error) => Err(without_name(error.into())),
         }
     }
 }

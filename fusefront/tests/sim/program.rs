@@ -223,7 +223,6 @@ impl Program {
         let answer = self.ask("open", |vfs, deadline| async move { vfs.open(node, deadline).await }).await;
         let Some(answer) = answer else { return };
         let (sim, span) = (self.sim.clone(), answer.span);
-        sim.world.lock().note_open(key, span);
         let stale = || {
             let lost = sim.world.lock().lost_a_name(key, Span { from: since, to: span.to });
             // A name that went away may be told as that, too.
@@ -278,11 +277,7 @@ impl Program {
             let (extent, answer) = read.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
             let Some(answer) = answer else { continue };
             let (sim, until) = (self.sim.clone(), answer.span.to);
-            let stale = || {
-                let stale = file.may_be_stale(&sim.world.lock(), until);
-                // Known (seed 36): a file that lost its name before its first read is "not found" to that read.
-                Allowed { absent: stale, stale }
-            };
+            let stale = || Allowed { absent: false, stale: file.may_be_stale(&sim.world.lock(), until) };
             if let Some((bytes, _)) = answer.checked(&sim, stale) {
                 file.check_read(&sim.world.lock(), extent, &bytes, until);
             }

@@ -58,8 +58,6 @@ pub(crate) struct World {
     moments: Vec<(Instant, Seq)>,
     files: BTreeMap<Key, Vec<State>>,
     names: BTreeMap<String, Vec<Binding>>,
-    /// When an open of a file last ended during which the file changed.
-    opens_raced: BTreeMap<Key, Seq>,
 }
 
 fn is_in(from: Seq, until: Seq, span: Span) -> bool {
@@ -97,7 +95,6 @@ impl World {
             moments: Vec::new(),
             files: BTreeMap::new(),
             names: BTreeMap::new(),
-            opens_raced: BTreeMap::new(),
         };
         world.begin();
         world.appear("", FileKind::Directory, Arc::default());
@@ -143,17 +140,6 @@ impl World {
     pub(crate) fn paths(&self, kind: FileKind) -> Vec<String> {
         let is_kind = |path: &&String| self.at(path).is_some_and(|key| self.current(key).kind == kind);
         self.names.keys().filter(is_kind).cloned().collect()
-    }
-
-    /// Takes note of an open, whatever came of it.
-    pub(crate) fn note_open(&mut self, key: Key, span: Span) {
-        if self.states(key).iter().filter(|state| state.is_in(span)).count() > 1 {
-            self.opens_raced.insert(key, span.to);
-        }
-    }
-
-    pub(crate) fn open_raced(&self, key: Key) -> Option<Seq> {
-        self.opens_raced.get(&key).copied()
     }
 
     fn real(&self, path: &str) -> PathBuf {

@@ -2,7 +2,7 @@
 
 mod args;
 mod daemon;
-mod helper;
+mod mount_8;
 mod options;
 mod run;
 

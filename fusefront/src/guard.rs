@@ -89,7 +89,7 @@ impl Orders {
         // Only what ends with a NUL was written whole.
         let mut fields: Vec<&[u8]> = bytes.split(|&b| b == 0).collect();
         fields.pop();
-        let mountpoint = PathBuf::from(std::ffi::OsString::from_vec(fields.first()?.to_vec()));
+        let mountpoint = PathBuf::from(std::ffi::OsString::from_vec(fields.first()?.to_vec())); // copy: once
         let id = fields.get(1).and_then(|id| std::str::from_utf8(id).ok()?.parse().ok());
         Some(Orders { mountpoint, id })
     }

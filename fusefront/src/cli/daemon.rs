@@ -25,7 +25,7 @@ const READY: &[u8] = b"mounted\n";
 /// When it ended before that, and has not said why itself.
 pub(super) fn start(arguments: &[OsString], ticket: &OsStr, text: &str) -> anyhow::Result<Started> {
     // The first argument that is the ticket's is the ticket.
-    let mut arguments = arguments.to_vec();
+    let mut arguments = arguments.to_vec(); // copy: once a start
     if let Some(argument) = arguments.iter_mut().find(|argument| *argument == ticket) {
         *argument = "-".into();
     }

@@ -23,7 +23,7 @@ use wire::{Name, Ticket, limits};
 
 use super::{
     args::{Cli, Command, MountArgs, StatusArgs, UnmountArgs},
-    daemon, helper, options,
+    daemon, mount_8, options,
 };
 use crate::{
     config::{Access, MountConfig},
@@ -45,7 +45,7 @@ pub fn main() -> ExitCode {
     if arguments.get(1).is_some_and(|first| first == guard::ARGUMENT) {
         return guard::run();
     }
-    arguments = helper::translate(&arguments).unwrap_or(arguments);
+    arguments = mount_8::translate(&arguments).unwrap_or(arguments);
     let is_daemon = arguments.get(1).is_some_and(|first| first == daemon::ARGUMENT);
     if is_daemon {
         daemon::leave_session();

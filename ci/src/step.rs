@@ -31,7 +31,7 @@ pub(crate) fn asan(repo: &Repo) -> Result<(), Failure> {
         .args(["test", "--quiet", "--package", "wormhole-uring", "--target", &target, "--target-dir"])
         .arg(repo.target().join("asan"))
         .env("RUSTC_BOOTSTRAP", "1")
-        .env("RUSTFLAGS", "-Zsanitizer=address"))
+        .env("RUSTFLAGS", "-Zsanitizer=address --cfg wormhole_asan"))
 }
 
 /// Every test of the workspace. Prints nothing after the runner: its summary is the last word.

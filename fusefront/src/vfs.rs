@@ -93,7 +93,7 @@ struct State {
     told: Told,
     root: Attr,
     /// Contents of files closed lately, the oldest first; at most [`open::CLOSED_MAX`].
-    closed: VecDeque<Arc<Content>>,
+    closed: VecDeque<(NodeId, Arc<Content>)>,
     /// For a mount that serves stale data while its host is away.
     known: Option<LastKnown>,
     failed: Failed,

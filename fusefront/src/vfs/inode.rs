@@ -250,6 +250,18 @@ impl NodeTable {
         }
     }
 
+    /// Forgets contents that only the caller still holds: a weak reference keeps their memory. Their version stays.
+    pub fn let_go(&mut self, node: NodeId, content: &Arc<Content>) {
+        let Some(held) = self.nodes.get_mut(&node).and_then(|entry| entry.pages.as_deref_mut()) else {
+            return;
+        };
+        let ours = Weak::as_ptr(&held.content) == Arc::as_ptr(content);
+        if ours && Arc::strong_count(content) == 1 && !content.is_stale() {
+            (held.version, held.settled) = (content.version(), content.is_settled());
+            held.content = Weak::new();
+        }
+    }
+
     /// The contents that the kernel may hold pages of, while they are remembered.
     pub fn content(&self, node: NodeId) -> Option<Arc<Content>> {
         self.nodes.get(&node)?.pages.as_deref()?.content.upgrade()

@@ -141,9 +141,12 @@ impl Vfs {
         let mut forgotten = None;
         if let Some(file) = &file {
             state.nodes.unpin(file.node);
-            state.closed.push_back(file.reader.content().clone());
+            state.closed.push_back((file.node, file.reader.content().clone()));
             if state.closed.len() > CLOSED_MAX {
                 forgotten = state.closed.pop_front();
+            }
+            if let Some((node, content)) = &forgotten {
+                state.nodes.let_go(*node, content);
             }
         }
         drop(state);

@@ -208,11 +208,17 @@ impl Opened {
     }
 
     /// Whether a read may be refused as stale: bytes of the file changed since the open, more than that some were
-    /// added at its end, or it lost the name it was found by.
+    /// added at its end, or it lost the name it was found by. Or its version does not tell a change from before the
+    /// open (both within a clock's tick): another handle of that version was given the older bytes, and the two share
+    /// the kernel's pages (seed 6677).
     pub(crate) fn may_be_stale(&self, world: &World, until: Seq) -> bool {
         let span = Span { from: self.from, to: until };
         let states = world.states(self.key).iter().filter(|state| state.is_in(span));
-        let changed = states.clone().zip(states.skip(1)).any(|(a, b)| !b.bytes.starts_with(&a.bytes));
-        changed || world.lost_a_name(self.key, Span { from: self.since, to: until })
+        let changed = states.clone().zip(states.clone().skip(1)).any(|(a, b)| !b.bytes.starts_with(&a.bytes));
+        let mut states = states;
+        let blurred = states.any(|a| {
+            world.states(self.key).iter().any(|b| a.version == b.version && !b.bytes.starts_with(&a.bytes))
+        });
+        changed || blurred || world.lost_a_name(self.key, Span { from: self.since, to: until })
     }
 }

@@ -178,8 +178,13 @@ fn the_kernels_pages_are_kept_only_for_the_same_settled_version() {
     assert_eq!(table.open_pages(node, version(3), true), Ok(Pages::Replaced), "and are stale");
     held = content(version(4), true);
     table.hold(node, &held);
-    drop(held);
+    let other = held.clone();
+    table.let_go(node, &held);
+    assert!(table.content(node).is_some(), "somebody else holds them");
+    drop(other);
+    table.let_go(node, &held);
     assert!(table.content(node).is_none());
+    drop(held);
     assert_eq!(table.open_pages(node, version(4), true), Ok(Pages::Keep), "forgotten, but the version tells");
 }
 

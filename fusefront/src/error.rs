@@ -64,6 +64,19 @@ pub enum VfsError {
     DoesNotFit,
 }
 
+impl VfsError {
+    /// The same for a request about a file that was found before: that its name leads nowhere any more is no answer to
+    /// that; the file is stale, and a look-up says what is absent.
+    pub(crate) fn about_a_found_file(self) -> VfsError {
+        match self {
+            VfsError::Host {
+                code: ErrorCode::NotFound | ErrorCode::NotDirectory | ErrorCode::Loop, ..
+            } => VfsError::Stale,
+            other => other,
+        }
+    }
+}
+
 impl From<CallError> for VfsError {
     fn from(error: CallError) -> VfsError {
         match error {

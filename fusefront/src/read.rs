@@ -30,7 +30,7 @@ use tokio::{
 };
 use transport::{Client, ReadCall};
 use uring::SlotClass;
-use wire::{ByteLen, Class, ErrorCode, Extent, FileId, Name, Version, message::Target};
+use wire::{ByteLen, Class, Extent, FileId, Name, Version, message::Target};
 
 use crate::{
     error::VfsError,
@@ -303,16 +303,6 @@ fn part_of(key: &BlockKey, at: u64, end: u64, size: ByteLen) -> Option<Extent> {
     key.extent(size).intersect(&Extent::new(at, end.saturating_sub(at)))
 }
 
-/// What a failed request about an open file means: that its name leads nowhere is no answer to a read.
-fn without_name(error: VfsError) -> VfsError {
-    match error {
-        VfsError::Host { code: ErrorCode::NotFound | ErrorCode::NotDirectory | ErrorCode::Loop, .. } => {
-            VfsError::Stale
-        }
-        other => other,
-    }
-}
-
 /// Walks `extent` block by block: `next` is told where it is and says where that block's part ends.
 fn for_each_block(extent: Extent, size: ByteLen, mut next: impl FnMut(u64) -> Option<u64>) -> Option<()> {
     let end = extent.end().0.min(size.0);
@@ -466,7 +456,7 @@ impl Inner {
         let outcome = match slot {
             Ok(slot) => match self.client.read(read, slot).await {
                 Ok(filled) => Ok(filled.freeze()),
-                Err(error) => Err(without_name(error.into())),
+                Err(error) => Err(VfsError::from(error).about_a_found_file()),
             },
             Err(error) => Err(error),
         };

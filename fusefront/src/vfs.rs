@@ -339,12 +339,7 @@ impl Inner {
     /// A call about a node: when its name leads nowhere any more, the node is stale and the kernel looks the path up
     /// again, which then says what is absent.
     async fn call_node(&self, request: Request, deadline: Instant) -> Result<Reply, VfsError> {
-        self.call(request, deadline).await.map_err(|error| match error {
-            VfsError::Host {
-                code: ErrorCode::NotFound | ErrorCode::NotDirectory | ErrorCode::Loop, ..
-            } => VfsError::Stale,
-            other => other,
-        })
+        self.call(request, deadline).await.map_err(VfsError::about_a_found_file)
     }
 
     /// One request for names or attributes. A busy host is asked again until the deadline.

@@ -1,4 +1,4 @@
-//! The QUIC settings of a session and their reasons; all figures are of RESEARCH-quic.md.
+//! The QUIC settings of a session and their reasons; ARCHITECTURE.md, "Decisions", has the figures.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

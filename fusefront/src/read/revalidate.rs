@@ -14,7 +14,6 @@ use wire::{
 use super::{
     Inner, Locate,
     content::{Content, Standing},
-    without_name,
 };
 use crate::error::VfsError;
 
@@ -149,7 +148,7 @@ impl Inner {
         for batch in ranges.chunks(VERIFY_RANGES_MAX) {
             let request = Request::Verify { target: target.clone(), ranges: batch.into() };
             let reply = self.client.call(request, Class::Metadata, deadline).await;
-            let reply = reply.map_err(|error| without_name(error.into()))?;
+            let reply = reply.map_err(|error| VfsError::from(error).about_a_found_file())?;
             match reply {
                 Reply::Verified { attr, equal } if equal.len() == batch.len() => {
                     if attr.version() != *version {
@@ -167,7 +166,7 @@ impl Inner {
         match self.client.call(Request::Stat(target.clone()), Class::Metadata, deadline).await {
             Ok(Reply::Attr(attr)) => Ok(attr),
             Ok(_) => Err(wrong("attributes")),
-            Err(error) => Err(without_name(error.into())),
+            Err(error) => Err(VfsError::from(error).about_a_found_file()),
         }
     }
 }

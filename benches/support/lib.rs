@@ -40,7 +40,7 @@ impl Rig {
         let (source, mountpoint) = (place.path().join("source"), place.path().join("mount"));
         fs::create_dir(&source)?;
         fs::create_dir(&mountpoint)?;
-        let share = ShareConfig { name: Name::new(b"bench")?, root: source };
+        let share = ShareConfig::new(Name::new(b"bench")?, source);
         let mut config = HostConfig::new(vec![share], place.path().join("state"));
         config.listen = vec!["127.0.0.1:0".parse()?];
         let host = Host::start(config)?;

@@ -140,7 +140,7 @@ impl ShareArg {
     fn config(&self) -> Result<ShareConfig, CliError> {
         let name = self.name.clone().or_else(|| own_name(&self.root));
         let name = name.ok_or_else(|| CliError::Nameless { root: self.root.clone() })?;
-        Ok(ShareConfig { name, root: self.root.clone() })
+        Ok(ShareConfig::new(name, self.root.clone()))
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use transport::ServerLimits;
 use wire::{Name, limits, ticket::is_address};
 
 /// The port a host listens on unless told otherwise.
@@ -24,6 +25,17 @@ pub struct ShareConfig {
     pub name: Name,
     /// The folder.
     pub root: PathBuf,
+    /// Patterns of what is not served, in the syntax of gitignore(5), relative to the folder.
+    pub exclude: Vec<String>,
+    /// Patterns of the files that are served, where not all are; folders always are. Empty for all.
+    pub include: Vec<String>,
+}
+
+impl ShareConfig {
+    /// All of a folder.
+    pub fn new(name: Name, root: impl Into<PathBuf>) -> ShareConfig {
+        ShareConfig { name, root: root.into(), exclude: Vec::new(), include: Vec::new() }
+    }
 }
 
 /// What a host serves, where, and within which bounds.
@@ -43,6 +55,8 @@ pub struct HostConfig {
     pub files_open_max: usize,
     /// How long a stopping host waits for its sessions and for reads in progress, each.
     pub stop_deadline: Duration,
+    /// What mounts may use up.
+    pub limits: ServerLimits,
 }
 
 /// Why options do not make a host.
@@ -98,6 +112,7 @@ impl HostConfig {
             files_open_max: files_open_max_default(),
             // Sessions, then reads, then a second for threads: below the five seconds a service manager is promised.
             stop_deadline: Duration::from_millis(1_500),
+            limits: ServerLimits::default(),
         }
     }
 
@@ -153,7 +168,7 @@ mod tests {
     use super::*;
 
     fn config(names: &[&str]) -> HostConfig {
-        let share = |name: &&str| ShareConfig { name: Name::new(name.as_bytes()).unwrap(), root: "/".into() };
+        let share = |name: &&str| ShareConfig::new(Name::new(name.as_bytes()).unwrap(), "/");
         HostConfig::new(names.iter().map(share).collect(), "/nowhere".into())
     }
 

@@ -180,7 +180,11 @@ fn bind(
 ) -> Result<Server, HostError> {
     // Sockets register with the runtime they are made on.
     let _runtime = lane.handle().enter();
-    let server = ServerConfig { listen: config.listen.clone(), ..ServerConfig::new(identity) };
+    let server = ServerConfig {
+        listen: config.listen.clone(),
+        limits: config.limits.clone(),
+        ..ServerConfig::new(identity)
+    };
     Server::bind(server, Arc::clone(service)).map_err(HostError::Bind)
 }
 

@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     fn share(root: &std::path::Path) -> Result<Share, HostError> {
-        let config = ShareConfig { name: Name::new(b"s").unwrap(), root: root.to_owned() };
+        let config = ShareConfig::new(Name::new(b"s").unwrap(), root.to_owned());
         Share::open(ShareId(0), &config)
     }
 

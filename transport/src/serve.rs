@@ -29,6 +29,14 @@ pub trait Serve: Send + Sync + 'static {
     /// The future is dropped when the mount loses interest, its deadline passes, or the session ends.
     fn answer(&self, session: &Arc<Self::Session>, call: Call) -> impl Future<Output = Answer> + Send;
 
+    /// Waits until the host wants the session to end, because its ticket is no longer good; then says why, in a few words
+    /// that go to the mount and to the log. The session ends at once, whatever it is doing.
+    fn dismissed(&self, session: &Arc<Self::Session>) -> impl Future<Output = String> + Send {
+        let _ = session;
+        // Without a deadline: a host that never dismisses lets sessions end in the other ways.
+        std::future::pending()
+    }
+
     /// A session that was admitted is over; called once, after its last answer.
     fn ended(&self, session: &Arc<Self::Session>, summary: &SessionSummary);
 }

@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::NonZeroU64,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -80,6 +81,20 @@ pub struct ServerLimits {
     pub bulk_bytes_max: u32,
     /// The same for answers of all kinds and classes.
     pub answer_bytes_max: u32,
+    /// Admitted mounts at once.
+    pub sessions_max: usize,
+    /// Requests of all sessions at once.
+    pub host_requests_max: u32,
+    /// Bytes of answers of all sessions that are read, sent or not yet acked.
+    pub host_answer_bytes_max: u64,
+    /// New connections a second from one address, in the long run.
+    pub handshakes_per_s: u32,
+    /// New connections from one address at once.
+    pub handshakes_burst: u32,
+    /// Bytes of answers a second to one mount; `None` for no bound.
+    pub session_bytes_per_s: Option<NonZeroU64>,
+    /// Bytes of answers a second to all mounts together; `None` for no bound.
+    pub host_bytes_per_s: Option<NonZeroU64>,
 }
 
 impl Default for ServerLimits {
@@ -94,6 +109,13 @@ impl Default for ServerLimits {
             requests_max: 1_024,
             bulk_bytes_max: 5_000_000,
             answer_bytes_max: 16 << 20,
+            sessions_max: 256,
+            host_requests_max: 16_384,
+            host_answer_bytes_max: 48 << 20,
+            handshakes_per_s: 20,
+            handshakes_burst: 200,
+            session_bytes_per_s: None,
+            host_bytes_per_s: None,
         }
     }
 }

@@ -49,7 +49,7 @@ impl Rig {
 }
 
 pub(crate) fn config(dir: &Path, state: &Path) -> HostConfig {
-    let share = ShareConfig { name: Name::new(b"share").unwrap(), root: dir.to_owned() };
+    let share = ShareConfig::new(Name::new(b"share").unwrap(), dir.to_owned());
     let mut config = HostConfig::new(vec![share], state.to_owned());
     config.listen = vec!["127.0.0.1:0".parse().unwrap()];
     config

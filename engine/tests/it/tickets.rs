@@ -55,7 +55,7 @@ fn a_ticket_opens_the_shares_it_names() {
         |_| {},
         |config| {
             let name = Name::new(b"second").unwrap();
-            config.shares.push(ShareConfig { name, root: second.path().to_owned() });
+            config.shares.push(ShareConfig::new(name, second.path()));
         },
     );
     assert_eq!(rig.peer.share_names(), ["share", "second"]);

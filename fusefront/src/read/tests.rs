@@ -60,7 +60,7 @@ impl Rig {
         let (folder, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let bytes = pattern(len);
         fs::write(folder.path().join("file"), &bytes).unwrap();
-        let share = ShareConfig { name: Name::new(b"share").unwrap(), root: folder.path().to_owned() };
+        let share = ShareConfig::new(Name::new(b"share").unwrap(), folder.path().to_owned());
         let mut config = HostConfig::new(vec![share], state.path().join("state"));
         config.listen = vec!["127.0.0.1:0".parse().unwrap()];
         let host = Host::start(config).unwrap();

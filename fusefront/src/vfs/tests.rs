@@ -62,7 +62,7 @@ fn wait<T: Send + 'static>(lane: &Lane, work: impl Future<Output = T> + Send + '
 impl Rig {
     fn new() -> Rig {
         let (folder, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let share = ShareConfig { name: Name::new(b"share").unwrap(), root: folder.path().to_owned() };
+        let share = ShareConfig::new(Name::new(b"share").unwrap(), folder.path().to_owned());
         let mut config = HostConfig::new(vec![share], state.path().join("state"));
         config.listen = vec!["127.0.0.1:0".parse().unwrap()];
         let host = Host::start(config).unwrap();

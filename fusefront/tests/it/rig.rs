@@ -57,7 +57,7 @@ impl Rig {
     pub(crate) fn new(fill: impl FnOnce(&Path)) -> Rig {
         let (folder, scratch) = (TempDir::new().unwrap(), TempDir::new().unwrap());
         fill(folder.path());
-        let share = ShareConfig { name: Name::new(b"share").unwrap(), root: folder.path().to_owned() };
+        let share = ShareConfig::new(Name::new(b"share").unwrap(), folder.path().to_owned());
         let mut config = HostConfig::new(vec![share], scratch.path().join("state"));
         config.listen = vec!["127.0.0.1:0".parse().unwrap()];
         let host = Host::start(config.clone()).unwrap();

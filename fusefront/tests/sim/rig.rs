@@ -160,7 +160,7 @@ impl Sim {
         let link = Link::new(profile.link.clone());
         let disk = FaultyDisk::new(profile.seed);
         disk.set(profile.disk);
-        let share = ShareConfig { name: Name::new(b"share").unwrap(), root: folder.to_owned() };
+        let share = ShareConfig::new(Name::new(b"share").unwrap(), folder.to_owned());
         let identity = Identity::generate().unwrap();
         let running = run_host(
             &Site { profile: &profile, share: &share, identity: &identity, link: &link, disk: &disk },

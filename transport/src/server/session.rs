@@ -147,9 +147,20 @@ fn end_of(reason: Option<ConnectionError>) -> (SessionEnd, String) {
 /// Answers requests until the connection ends; all its tasks are gone afterwards.
 async fn serve<S: Serve>(session: &Arc<Session<S>>, connection: &Connection) {
     let mut tasks = JoinSet::new();
-    // At most as many tasks as streams are allowed at once.
-    while let Ok((send, recv)) = connection.accept_bi().await {
+    let dismissed = session.shared.serve.dismissed(&session.state);
+    tokio::pin!(dismissed);
+    loop {
+        let stream = tokio::select! {
+            biased;
+            why = &mut dismissed => {
+                connection.close(code::REFUSED, why.as_bytes());
+                break;
+            }
+            stream = connection.accept_bi() => stream,
+        };
+        let Ok((send, recv)) = stream else { break };
         while tasks.try_join_next().is_some() {}
+        // At most as many tasks as streams are allowed at once.
         tasks.spawn(request::run(session.clone(), send, recv));
     }
     tasks.shutdown().await;

@@ -13,8 +13,9 @@ mod plan;
 mod revalidate;
 
 use std::{
+    collections::HashMap,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -34,11 +35,11 @@ use wire::{ByteLen, Class, Extent, FileId, Name, Version, message::Target};
 
 use crate::{
     error::VfsError,
-    readahead::{Limits, Readahead},
+    readahead::{Limits, Readahead, WindowBudget},
     stats::Stats,
 };
 use content::{Content, LedgerBudget, Served, Standing};
-use flight::{Flights, Found, Landing, Opened, Outcome, ReaderId};
+use flight::{AheadFor, Flights, Found, Landing, Opened, Outcome, ReaderId};
 
 /// How soon a read that met a changing file is tried again, at first and at most.
 const RETRY_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
@@ -95,7 +96,10 @@ struct Inner {
     config: ReadConfig,
     stats: Arc<Stats>,
     flights: Flights,
-    readers: AtomicU64,
+    numbers: AtomicU64,
+    /// Open files, for looking after their windows.
+    readers: Mutex<HashMap<ReaderId, Weak<Reader>>>,
+    windows: WindowBudget,
     ledgers: Arc<LedgerBudget>,
     /// One permit for each extent of memory: a read takes as many as it may come to hold, so that reads which hold one
     /// block and wait for the next cannot all wait for each other.
@@ -108,8 +112,6 @@ pub struct Reader {
     content: Arc<Content>,
     locate: Arc<dyn Locate>,
     readahead: Mutex<Readahead>,
-    /// From where on the reader takes whole extents: [`crate::readahead::Advice::whole_from`] of its last read.
-    whole_from: AtomicU64,
     path: Arc<Inner>,
 }
 
@@ -136,9 +138,22 @@ impl ReadPath {
     /// A read path on a session. Fetches run on `lane`, the runtime of `client`.
     pub fn new(client: Client, l1: L1, lane: Handle, config: ReadConfig, stats: Arc<Stats>) -> ReadPath {
         let (flights, ledgers) = (Flights::default(), Arc::default());
-        let readers = AtomicU64::new(0);
+        let (numbers, readers) = (AtomicU64::new(0), Mutex::default());
+        let windows = WindowBudget::for_memory(l1.capacity_bytes() as u64);
         let demand = Semaphore::new(l1.capacity_bytes() / SlotClass::Extent1M.bytes());
-        ReadPath(Arc::new(Inner { client, l1, lane, config, stats, flights, readers, ledgers, demand }))
+        ReadPath(Arc::new(Inner {
+            client,
+            l1,
+            lane,
+            config,
+            stats,
+            flights,
+            numbers,
+            readers,
+            windows,
+            ledgers,
+            demand,
+        }))
     }
 
     /// The contents of a file at a version, to be opened by any number of readers; asks nobody.
@@ -155,14 +170,24 @@ impl ReadPath {
     /// Opens contents for reading; asks nobody.
     pub fn open(&self, content: Arc<Content>, locate: Arc<dyn Locate>) -> Arc<Reader> {
         let size_bytes = content.version().size.0;
-        Arc::new(Reader {
+        let reader = Arc::new(Reader {
             id: self.0.next_number(),
             content,
             locate,
-            readahead: Mutex::new(Readahead::new(self.0.config.limits, size_bytes)),
-            whole_from: AtomicU64::new(u64::MAX),
+            readahead: Mutex::new(Readahead::new(self.0.config.limits, self.0.windows.clone(), size_bytes)),
             path: self.0.clone(),
-        })
+        });
+        self.0.readers.lock().insert(reader.id, Arc::downgrade(&reader));
+        reader
+    }
+
+    /// Takes back the read-ahead windows of places that nobody read since `before`.
+    pub fn rest(&self, before: Instant) {
+        // Taken out first: the last reference to a reader may go here, and its end takes the lock.
+        let readers: Vec<_> = self.0.readers.lock().values().filter_map(Weak::upgrade).collect();
+        for reader in readers {
+            reader.readahead.lock().rest(before);
+        }
     }
 
     /// The bytes if all of them are in L1, cut at the end of the file; never waits, so it may run on a FUSE thread.
@@ -258,29 +283,31 @@ impl Reader {
     }
 
     fn note(&self, extent: Extent, version: &Version) {
-        let mut readahead = self.readahead.lock();
-        readahead.resize(version.size.0);
-        let advice = readahead.on_read(extent);
-        drop(readahead);
-        self.whole_from.store(advice.whole_from, Relaxed);
-        if advice.jumped {
-            self.call_off();
+        let forsaken = {
+            let mut readahead = self.readahead.lock();
+            readahead.resize(version.size.0);
+            readahead.on_read(extent, Instant::now())
+        };
+        if let Some(cursor) = forsaken {
+            self.call_off(|ahead_for| ahead_for.cursor == cursor);
         }
     }
 
     fn wants_ahead(&self) -> bool {
-        !self.readahead.lock().ahead().is_empty()
+        self.readahead.lock().wants_ahead()
     }
 
-    fn call_off(&self) {
-        let cancelled = self.path.flights.cancel(self.id);
+    /// Calls off what is on its way to places that nobody reads any more.
+    fn call_off(&self, lost: impl Fn(&AheadFor) -> bool) {
+        let cancelled = self.path.flights.cancel(|of| of.reader == self.id && lost(of));
         self.path.stats.readahead_cancelled.add(cancelled);
     }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.call_off();
+        self.path.readers.lock().remove(&self.id);
+        self.call_off(|_| true);
     }
 }
 
@@ -409,7 +436,12 @@ impl Inner {
             }
         }
         let size = demand.version.size.0;
-        let class = plan::class_at(at, end.min(size), reader.whole_from.load(Relaxed), size);
+        let whole = {
+            let mut readahead = reader.readahead.lock();
+            readahead.missed(at);
+            readahead.whole(Extent::new(at, 1))
+        };
+        let class = plan::class_at(at, end.min(size), whole, size);
         let key = BlockKey::at(content, class, at);
         Ok((key, self.fetch_demand(demand, key)?))
     }
@@ -484,7 +516,7 @@ impl Inner {
     }
 
     fn next_number(&self) -> u64 {
-        self.readers.fetch_add(1, Relaxed) + 1
+        self.numbers.fetch_add(1, Relaxed) + 1
     }
 
     fn mark_served(&self, pieces: &[Piece]) {

@@ -1,22 +1,43 @@
 //! Read-ahead as a plain state machine: reads of one handle in, extents to fetch ahead out.
 //!
-//! A handle is *sequential* from its second read on if that begins about where the first one ended. The kernel's
-//! own read-ahead sends its requests from several threads, so "about" means [`SLACK_BYTES`] either way. The window
-//! starts at [`Limits::window_bytes_min`] and doubles each time half of it was read, up to
-//! [`Limits::window_bytes_max`]. A jump ends the run: the next read is a first one again.
+//! A handle has up to [`CURSORS_MAX`] cursors, one for each place it is being read at: several threads may read one
+//! handle, and a reader of textures goes back and forth between a few places. A read belongs to the cursor it
+//! continues; one that continues none begins a new cursor, in place of the one least useful. What a cursor's reads
+//! look like decides what is fetched for it:
 //!
-//! Windows are whole, aligned extents of [`EXTENT_BYTES`], so that a full reply is one slice of one slot.
+//! | pattern | recognised by | fetched ahead |
+//! |---|---|---|
+//! | forward | a second read that begins about where the first one ended | whole extents after it |
+//! | backward | a third read that ends about where the one before began | whole extents before it |
+//! | strided | a fourth read at the same distance from the one before, of the same length | the next reads, nothing between |
+//! | anything else | | nothing |
+//!
+//! A window starts at [`Limits::window_bytes_min`], doubles each time half of it was read, up to
+//! [`Limits::window_bytes_max`], and is halved when what was fetched had to yield before it was read. All of it but the
+//! first extent is lent from the mount's [`WindowBudget`], and given back by a cursor that rests.
 
+mod cursor;
+mod window;
+
+use tokio::time::Instant;
 use wire::Extent;
 
-/// Bytes of one fetch in a sequential run: the largest slot, the largest FUSE reply, the largest read on the wire.
+pub use cursor::{CursorId, Whole};
+pub use window::WindowBudget;
+
+use cursor::Cursor;
+
+/// Bytes of one fetch in a run: the largest slot, the largest FUSE reply, the largest read on the wire.
 pub const EXTENT_BYTES: u64 = 1024 * 1024;
 
-/// How far a read may lie from the end of the run and still belong to it: two of the kernel's largest requests,
-/// since two threads may hand them over in either order.
+/// How far a read may lie from the end of a run and still belong to it: two of the kernel's largest requests, since
+/// two threads may hand them over in either order.
 pub const SLACK_BYTES: u64 = 2 * EXTENT_BYTES;
 
-/// How far ahead a handle may fetch.
+/// Places of one handle that are told apart.
+pub const CURSORS_MAX: usize = 16;
+
+/// How far ahead a cursor may fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The first window of a run.
@@ -39,42 +60,31 @@ impl Limits {
 }
 
 /// The read-ahead state of one open handle.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Readahead {
     limits: Limits,
+    budget: WindowBudget,
     size_bytes: u64,
-    run: Option<Run>,
+    /// At most [`CURSORS_MAX`], the one read last at the end.
+    cursors: Vec<Cursor>,
+    steps: Steps,
+    next_id: u32,
 }
 
-/// A stretch read in order.
-#[derive(Clone, Copy, Debug)]
-struct Run {
-    /// The end of its first read: extents from here on are fetched whole.
-    known_at: u64,
-    /// The furthest byte read.
-    end: u64,
-    /// Whether a second read followed the first.
-    sequential: bool,
-    window_bytes: u64,
-    /// Where the window was last doubled.
-    grown_at: u64,
-    /// The first extent index not asked for yet.
-    next: u64,
-}
-
-/// What a read means for fetching.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Advice {
-    /// From this byte on, demand fetches whole extents; `u64::MAX` when the handle is not sequential.
-    pub whole_from: u64,
-    /// The read left its run: what was fetched ahead for it has lost its reader.
-    pub jumped: bool,
+/// The lone reads lately, to see whether they keep a distance.
+#[derive(Clone, Copy, Debug, Default)]
+struct Steps {
+    start: u64,
+    len: u64,
+    step: u64,
+    /// Reads in a row that were `step` after the one before.
+    equal: u32,
 }
 
 impl Readahead {
     /// A fresh handle on a file of `size_bytes`.
-    pub fn new(limits: Limits, size_bytes: u64) -> Readahead {
-        Readahead { limits, size_bytes, run: None }
+    pub fn new(limits: Limits, budget: WindowBudget, size_bytes: u64) -> Readahead {
+        Readahead { limits, budget, size_bytes, cursors: Vec::new(), steps: Steps::default(), next_id: 0 }
     }
 
     /// The file is of this size now.
@@ -82,56 +92,127 @@ impl Readahead {
         self.size_bytes = size_bytes;
     }
 
-    /// Takes note of a read.
-    pub fn on_read(&mut self, read: Extent) -> Advice {
-        let (start, end) = (read.start.0, read.end().0.min(self.size_bytes));
-        if let Some(run) = self.run.as_mut().filter(|run| run.continues_at(start)) {
-            run.sequential = true;
-            run.end = run.end.max(end);
-            run.grow(&self.limits);
-            return Advice { whole_from: run.known_at, jumped: false };
+    /// Takes note of a read. Says which cursor has lost its reader by it: what was fetched ahead for that one and is
+    /// still on its way is not wanted any more.
+    pub fn on_read(&mut self, read: Extent, now: Instant) -> Option<CursorId> {
+        let read = read.clip(wire::ByteLen(self.size_bytes));
+        if read.len.0 == 0 {
+            return None;
         }
-        let jumped = self.run.is_some_and(|run| run.sequential);
-        self.run = Some(Run {
-            known_at: end,
-            end,
-            sequential: false,
-            window_bytes: self.limits.window_bytes_min,
-            grown_at: end,
-            next: 0,
-        });
-        Advice { whole_from: u64::MAX, jumped }
+        let nearest = self.cursors.iter().enumerate();
+        let nearest = nearest.filter_map(|(at, cursor)| Some((cursor.continues(&read)?, at)));
+        match nearest.min_by_key(|(found, _)| found.distance) {
+            Some((found, at)) => {
+                let mut cursor = self.cursors.remove(at);
+                cursor.read(&read, &found, &self.limits, now);
+                self.cursors.push(cursor);
+                // Lone reads among others keep no distance but by chance.
+                self.steps = Steps::default();
+            }
+            None => {
+                if let Some(dropped) = self.begin(&read, now) {
+                    return Some(dropped);
+                }
+            }
+        }
+        self.forsaken()
     }
 
-    /// The extents (by index) to fetch ahead now, nearest first; the same again until told of as [`issued`].
+    /// From where on demand takes whole extents, for a read that was just noted.
+    pub fn whole(&self, read: Extent) -> Whole {
+        let of = |cursor: &&Cursor| cursor.covers(read.start.0);
+        self.cursors.iter().rev().find(of).map_or(Whole::Never, Cursor::whole)
+    }
+
+    /// The cursor that was read last, and what to fetch for it now, the most urgent first; the same again until told
+    /// of as [`issued`]. Whole extents of [`EXTENT_BYTES`], the last of a file perhaps shorter, but for strides.
     ///
     /// [`issued`]: Readahead::issued
-    pub fn ahead(&self) -> std::ops::Range<u64> {
-        let Some(run) = self.run.filter(|run| run.sequential) else { return 0..0 };
-        // Behind the reader nothing is fetched ahead: demand has it already.
-        let from = run.next.max(run.end.div_ceil(EXTENT_BYTES));
-        let until = run.end.saturating_add(run.window_bytes).min(self.size_bytes).div_ceil(EXTENT_BYTES);
-        from..until.max(from)
+    pub fn ahead(&self) -> Option<(CursorId, Vec<Extent>)> {
+        let cursor = self.cursors.last()?;
+        let extents = cursor.ahead(self.size_bytes);
+        (!extents.is_empty()).then_some((cursor.id, extents))
     }
 
-    /// The caller asked the host for the extents before `next`.
-    pub fn issued(&mut self, next: u64) {
-        if let Some(run) = &mut self.run {
-            run.next = run.next.max(next);
+    /// Whether [`Readahead::ahead`] has anything to say.
+    pub fn wants_ahead(&self) -> bool {
+        self.cursors.last().is_some_and(|cursor| cursor.wants_ahead(self.size_bytes))
+    }
+
+    /// The caller asked the host for this one of the extents of [`Readahead::ahead`], and for all before it.
+    pub fn issued(&mut self, cursor: CursorId, extent: &Extent) {
+        if let Some(cursor) = self.cursors.iter_mut().find(|known| known.id == cursor) {
+            cursor.issued(extent);
         }
+    }
+
+    /// A reader came to the byte at `at` and it was not there: if it was fetched ahead, it had to yield unread, and the
+    /// window is more than memory holds.
+    pub fn missed(&mut self, at: u64) {
+        if let Some(cursor) = self.cursors.iter_mut().rev().find(|cursor| cursor.covers(at)) {
+            cursor.missed(at);
+        }
+    }
+
+    /// Gives back the windows of cursors that were not read since `before`.
+    pub fn rest(&mut self, before: Instant) {
+        for cursor in self.cursors.iter_mut().filter(|cursor| cursor.read_at < before) {
+            cursor.rest();
+        }
+    }
+
+    /// Bytes of windows lent to this handle.
+    pub fn lent_bytes(&self) -> u64 {
+        self.cursors.iter().map(Cursor::lent_bytes).sum()
+    }
+
+    /// A cursor for a read that continues none; which one had to go for it.
+    fn begin(&mut self, read: &Extent, now: Instant) -> Option<CursorId> {
+        let strided = self.steps.note(read);
+        let id = CursorId(self.next_id);
+        self.next_id = self.next_id.wrapping_add(1);
+        let cursor = Cursor::new(id, read, self.budget.clone(), now);
+        let cursor = match strided {
+            Some(step) => cursor.strided(step, &self.limits),
+            None => cursor,
+        };
+        let mut dropped = None;
+        if self.cursors.len() >= CURSORS_MAX {
+            // A lone read is the least useful; the list is in the order of the last read.
+            let victim = self.cursors.iter().position(|cursor| !cursor.is_run()).unwrap_or(0);
+            let victim = self.cursors.remove(victim);
+            dropped = victim.is_run().then_some(victim.id);
+        }
+        self.cursors.push(cursor);
+        dropped
+    }
+
+    /// Takes out a run that the handle has left: many reads of it went elsewhere since.
+    fn forsaken(&mut self) -> Option<CursorId> {
+        let (current, others) = self.cursors.split_last_mut()?;
+        let runs = others.iter().filter(|cursor| cursor.is_run()).count() + usize::from(current.is_run());
+        // Eight interleaved readers whose requests the kernel sends four at a time pass 28 reads by before a turn comes.
+        let patience = u32::try_from(4 * runs + 4).unwrap_or(u32::MAX);
+        for cursor in others.iter_mut() {
+            cursor.passed_by += 1;
+        }
+        let at = others.iter().position(|cursor| cursor.is_run() && cursor.passed_by > patience)?;
+        Some(self.cursors.remove(at).id)
     }
 }
 
-impl Run {
-    fn continues_at(&self, start: u64) -> bool {
-        start.abs_diff(self.end) <= SLACK_BYTES
-    }
-
-    fn grow(&mut self, limits: &Limits) {
-        if self.end - self.grown_at >= self.window_bytes / 2 {
-            self.window_bytes = (self.window_bytes * 2).min(limits.window_bytes_max);
-            self.grown_at = self.end;
-        }
+impl Steps {
+    /// Takes note of a lone read; the distance, once three in a row kept it.
+    fn note(&mut self, read: &Extent) -> Option<u64> {
+        let (start, len) = (read.start.0, read.len.0);
+        let step = start.checked_sub(self.start).filter(|step| *step > len && len == self.len);
+        self.equal = match step {
+            Some(step) if step == self.step => self.equal + 1,
+            Some(_) => 1,
+            None => 0,
+        };
+        *self = Steps { start, len, step: step.unwrap_or(0), equal: self.equal };
+        (self.equal >= 3).then_some(self.step)
     }
 }
 

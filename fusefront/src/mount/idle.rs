@@ -2,26 +2,32 @@
 
 use std::{sync::Arc, time::Duration};
 
-use engine::cache::L1;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::stats::Stats;
+use crate::{read::ReadPath, stats::Stats};
 
-/// How often the mount looks whether it is idle; two looks without a read between them make it so.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// How often the mount looks; three looks without a read between them make it idle.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+const LOOKS: u32 = 3;
+/// How long a read-ahead window is kept for a place that is not read.
+const WINDOW_REST: Duration = Duration::from_secs(10);
 /// Bytes of cache an idle mount keeps.
 const KEEP_BYTES: u64 = 8 << 20;
 
 /// Runs for as long as the lane does.
-pub(super) async fn watch(l1: L1, stats: Arc<Stats>) {
+pub(super) async fn watch(reads: ReadPath, stats: Arc<Stats>) {
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut seen = None;
+    let (mut seen, mut same) = (None, 0);
     loop {
-        looks.tick().await;
+        let looked = looks.tick().await;
+        if let Some(before) = looked.checked_sub(WINDOW_REST) {
+            reads.rest(before);
+        }
         let now = (stats.reads.get(), stats.fetches_in_flight.get());
-        if seen == Some(now) && now.1 == 0 {
-            l1.shrink(KEEP_BYTES);
+        same = if seen == Some(now) && now.1 == 0 { same + 1 } else { 0 };
+        if same >= LOOKS {
+            reads.l1().shrink(KEEP_BYTES);
         }
         seen = Some(now);
     }

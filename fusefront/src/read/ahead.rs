@@ -1,4 +1,4 @@
-//! Fetching what a sequential reader will want next.
+//! Fetching what a reader will want next.
 
 use std::sync::Arc;
 
@@ -6,32 +6,58 @@ use engine::cache::{BlockKey, l1::Pressure};
 use tokio::time::Instant;
 use transport::ReadCall;
 use uring::SlotClass;
-use wire::{Class, Version};
+use wire::{Class, Extent, Version};
 
-use super::{Inner, Reader};
-use crate::readahead::EXTENT_BYTES;
+use super::{Inner, Reader, flight::AheadFor, for_each_block, plan};
+use crate::readahead::{EXTENT_BYTES, Whole};
 
 impl Inner {
     /// Starts the fetches of the reader's window, as many as there are slots to spare. Never waits: a window cut
     /// short is asked for again at the next read.
     pub(super) fn fetch_ahead(self: &Arc<Self>, reader: &Arc<Reader>, version: &Version) {
         let ahead = reader.readahead.lock().ahead();
-        for index in ahead {
-            if !self.fetch_extent_ahead(reader, version, index) {
+        let Some((cursor, extents)) = ahead else { return };
+        let ahead_for = AheadFor { reader: reader.id, cursor };
+        for extent in extents {
+            if !self.fetch_extent_ahead(reader, version, &extent, ahead_for) {
                 break;
             }
-            reader.readahead.lock().issued(index + 1);
+            reader.readahead.lock().issued(cursor, &extent);
         }
     }
 
-    /// Whether the extent is here or on its way now.
-    fn fetch_extent_ahead(self: &Arc<Self>, reader: &Arc<Reader>, version: &Version, index: u64) -> bool {
-        let key = BlockKey { content: reader.content.key(), class: SlotClass::Extent1M, index };
-        debug_assert_eq!(
-            key.class.bytes() as u64,
-            EXTENT_BYTES,
-            "the read-ahead window counts whole extents"
-        );
+    /// Whether all of the extent is here or on its way now.
+    fn fetch_extent_ahead(
+        self: &Arc<Self>,
+        reader: &Arc<Reader>,
+        version: &Version,
+        extent: &Extent,
+        ahead_for: AheadFor,
+    ) -> bool {
+        let end = extent.end().0;
+        let is_whole = extent.start.0.is_multiple_of(EXTENT_BYTES)
+            && (extent.len.0 == EXTENT_BYTES || end == version.size.0);
+        let mut all = true;
+        for_each_block(*extent, version.size, |at| {
+            let class = match is_whole {
+                true => SlotClass::Extent1M,
+                false => plan::class_at(at, end, Whole::Never, version.size.0),
+            };
+            let key = BlockKey::at(reader.content.key(), class, at);
+            all &= self.fetch_block_ahead(reader, version, key, ahead_for);
+            Some(key.extent(version.size).end().0)
+        });
+        all
+    }
+
+    /// Whether the block is here or on its way now.
+    fn fetch_block_ahead(
+        self: &Arc<Self>,
+        reader: &Arc<Reader>,
+        version: &Version,
+        key: BlockKey,
+        ahead_for: AheadFor,
+    ) -> bool {
         if self.l1.get(&key).is_some() || self.flights.contains(&key) {
             return true;
         }
@@ -42,7 +68,7 @@ impl Inner {
         };
         // Without a path, the reader's own next read gives the error.
         let Ok(target) = reader.locate.target() else { return false };
-        let Some(landing) = self.flights.open_ahead(key, reader.id) else { return true };
+        let Some(landing) = self.flights.open_ahead(key, ahead_for) else { return true };
         let deadline = Instant::now() + self.config.ahead_deadline;
         let read = ReadCall { target, version: *version, extent, class: Class::Readahead, deadline };
         let (path, content) = (self.clone(), reader.content.clone());

@@ -7,9 +7,16 @@ use engine::cache::BlockKey;
 use parking_lot::Mutex;
 use tokio::{sync::oneshot, task::AbortHandle};
 
-use crate::error::VfsError;
+use crate::{error::VfsError, readahead::CursorId};
 
-/// Who fetched a block ahead.
+/// For whom a block was fetched ahead: one place of one reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AheadFor {
+    pub(super) reader: ReaderId,
+    pub(super) cursor: CursorId,
+}
+
+/// One open file.
 pub(super) type ReaderId = u64;
 
 /// The outcome of a fetch, to each who waits for it.
@@ -29,8 +36,8 @@ struct State {
 struct Flight {
     /// Tells this fetch from a later one of the same block.
     serial: u64,
-    /// The handle it was fetched ahead for; `None` once somebody asked for the bytes.
-    ahead_for: Option<ReaderId>,
+    /// The place it was fetched ahead for; `None` once somebody asked for the bytes.
+    ahead_for: Option<AheadFor>,
     waiters: Vec<oneshot::Sender<Outcome>>,
     abort: Option<AbortHandle>,
 }
@@ -90,13 +97,13 @@ impl Flights {
         self.0.lock().flights.contains_key(key)
     }
 
-    /// Opens a flight ahead of any reader but `reader`; `None` when the block is on its way already.
-    pub(super) fn open_ahead(&self, key: BlockKey, reader: ReaderId) -> Option<Landing> {
+    /// Opens a flight ahead of any reader; `None` when the block is on its way already.
+    pub(super) fn open_ahead(&self, key: BlockKey, ahead_for: AheadFor) -> Option<Landing> {
         let mut state = self.0.lock();
         if state.flights.contains_key(&key) {
             return None;
         }
-        let serial = state.open(key, Some(reader), Vec::new());
+        let serial = state.open(key, Some(ahead_for), Vec::new());
         Some(Landing { flights: self.clone(), key, serial })
     }
 
@@ -107,11 +114,11 @@ impl Flights {
         }
     }
 
-    /// Calls off what was fetched ahead for `reader` and nobody has joined; how many.
-    pub(super) fn cancel(&self, reader: ReaderId) -> u64 {
+    /// Calls off what was fetched ahead for whom `lost` says and nobody has joined; how many.
+    pub(super) fn cancel(&self, lost: impl Fn(&AheadFor) -> bool) -> u64 {
         let mut aborts = Vec::new();
         self.0.lock().flights.retain(|_, flight| {
-            let dead = flight.ahead_for == Some(reader) && flight.abort.is_some();
+            let dead = flight.ahead_for.as_ref().is_some_and(&lost) && flight.abort.is_some();
             if dead {
                 aborts.extend(flight.abort.take());
             }
@@ -140,7 +147,7 @@ impl State {
     fn open(
         &mut self,
         key: BlockKey,
-        ahead_for: Option<ReaderId>,
+        ahead_for: Option<AheadFor>,
         waiters: Vec<oneshot::Sender<Outcome>>,
     ) -> u64 {
         self.next += 1;

@@ -7,20 +7,23 @@
 
 use uring::SlotClass;
 
+use crate::readahead::Whole;
+
 /// The class of the block to fetch at `at` for a read that goes on to `end` (exclusive), in a file of `size` bytes.
 ///
-/// Blocks of sequential readers are whole extents from `whole_from` on, chunks before it.
-pub(super) fn class_at(at: u64, end: u64, whole_from: u64, size: u64) -> SlotClass {
+/// Blocks of runs are whole extents where `whole` says so, chunks elsewhere.
+pub(super) fn class_at(at: u64, end: u64, whole: Whole, size: u64) -> SlotClass {
     if size <= wire::CHUNK_BYTES {
         return SlotClass::Chunk128K;
     }
     let extent = SlotClass::Extent1M.bytes() as u64;
-    if at - at % extent >= whole_from {
-        return SlotClass::Extent1M;
-    }
-    if whole_from != u64::MAX {
+    let start = at - at % extent;
+    match whole {
+        Whole::From(from) if start >= from => return SlotClass::Extent1M,
+        Whole::Before(before) if start + extent <= before => return SlotClass::Extent1M,
         // The head of a run, before its first whole extent: smaller blocks would only be more requests.
-        return SlotClass::Chunk128K;
+        Whole::From(_) | Whole::Before(_) => return SlotClass::Chunk128K,
+        Whole::Never => {}
     }
     let holds = |class: &SlotClass| {
         let bytes = class.bytes() as u64;
@@ -34,7 +37,7 @@ mod tests {
     use super::*;
 
     const KIB: u64 = 1024;
-    const RANDOM: u64 = u64::MAX;
+    const RANDOM: Whole = Whole::Never;
     const LARGE: u64 = 1 << 30;
 
     #[test]
@@ -64,9 +67,16 @@ mod tests {
 
     #[test]
     fn sequential_reads_fetch_whole_extents_past_the_head() {
-        let head = 256 * KIB;
+        let head = Whole::From(256 * KIB);
         assert_eq!(class_at(256 * KIB, 512 * KIB, head, LARGE), SlotClass::Chunk128K);
         assert_eq!(class_at(1024 * KIB, 1028 * KIB, head, LARGE), SlotClass::Extent1M);
-        assert_eq!(class_at(0, 4 * KIB, 0, LARGE), SlotClass::Extent1M);
+        assert_eq!(class_at(0, 4 * KIB, Whole::From(0), LARGE), SlotClass::Extent1M);
+    }
+
+    #[test]
+    fn backward_reads_fetch_whole_extents_before_the_head() {
+        let head = Whole::Before(3000 * KIB);
+        assert_eq!(class_at(1500 * KIB, 1600 * KIB, head, LARGE), SlotClass::Extent1M);
+        assert_eq!(class_at(2900 * KIB, 3000 * KIB, head, LARGE), SlotClass::Chunk128K);
     }
 }

@@ -67,20 +67,24 @@ fn dropped_landing_tells_who_waits() {
     assert!(!flights.contains(&key(0)));
 }
 
+fn place(reader: ReaderId) -> AheadFor {
+    AheadFor { reader, cursor: CursorId(0) }
+}
+
 #[tokio::test]
 async fn cancel_spares_what_a_reader_joined() {
     let flights = Flights::default();
     for index in 0..3 {
-        let landing = flights.open_ahead(key(index), 7).unwrap();
+        let landing = flights.open_ahead(key(index), place(7)).unwrap();
         let task = tokio::spawn(async move {
             std::future::pending::<()>().await;
             drop(landing);
         });
         flights.on_abort(&key(index), task.abort_handle());
     }
-    let other = flights.open_ahead(key(9), 8).unwrap();
+    let other = flights.open_ahead(key(9), place(8)).unwrap();
     let _outcome = joined(flights.find_or_open(key(1), |_| None));
-    assert_eq!(flights.cancel(7), 2);
+    assert_eq!(flights.cancel(|of| *of == place(7)), 2);
     assert!(!flights.contains(&key(0)) && !flights.contains(&key(2)));
     assert!(flights.contains(&key(1)), "somebody waits for it now");
     assert!(flights.contains(&key(9)), "another handle's");
@@ -91,9 +95,9 @@ async fn cancel_spares_what_a_reader_joined() {
 fn late_landing_leaves_a_newer_flight_alone() {
     let flights = Flights::default();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let stale = flights.open_ahead(key(0), 7).unwrap();
+    let stale = flights.open_ahead(key(0), place(7)).unwrap();
     flights.on_abort(&key(0), runtime.spawn(async {}).abort_handle());
-    assert_eq!(flights.cancel(7), 1);
+    assert_eq!(flights.cancel(|of| *of == place(7)), 1);
     let (landing, mut outcome) = ours(flights.find_or_open(key(0), |_| None));
     drop(stale);
     assert!(flights.contains(&key(0)));

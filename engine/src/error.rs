@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, path::PathBuf};
 
 use rustix::io::Errno;
-use wire::{ErrorCode, Reply};
+use wire::{ErrorCode, Name, Reply, SharePath, TicketId, limits};
 
 /// A host did not start, or did not stop cleanly. Each message says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +66,21 @@ pub enum HostError {
         /// The file.
         path: PathBuf,
     },
+    /// Not the registry that was written. Nothing is overwritten: what it says of revoked tickets must not be lost.
+    #[error(
+        "{path:?}, the list of tickets, is damaged: restore it from a copy; without one, remove it together with ticket.key, \
+         which makes all tickets given out worthless (removing it alone would let revoked tickets in again)"
+    )]
+    TicketsDamaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Written by a later version.
+    #[error("{path:?}, the list of tickets, is of a newer version: update wormhole on this machine")]
+    TicketsNewer {
+        /// The file.
+        path: PathBuf,
+    },
     /// Stop the other host, or give this one its own state directory.
     #[error("the state directory {path:?} is in use by {}: stop that host, or choose another with --state-dir", holder(.pid))]
     StateLocked {
@@ -103,6 +118,111 @@ pub enum HostError {
         /// Where the host listened.
         addresses: Vec<SocketAddr>,
     },
+}
+
+/// A ticket was not made, found or ended. Each message says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum TicketError {
+    /// Name one that the host serves.
+    #[error("the host has no share {name}: it has {}", list(served))]
+    UnknownShare {
+        /// As it was asked for.
+        name: Name,
+        /// What the host serves.
+        served: Vec<Name>,
+    },
+    /// Name a folder that is there.
+    #[error("the share {share} has no folder {prefix}: {reason}")]
+    Prefix {
+        /// In which share it was looked for; the first of them where none has it.
+        share: Name,
+        /// As it was asked for.
+        prefix: SharePath,
+        /// What is in the way.
+        reason: String,
+    },
+    /// Fewer shares.
+    #[error("{count} shares: a ticket names {} at most, or none for all", limits::SHARES_MAX)]
+    ShareCount {
+        /// How many were asked for.
+        count: usize,
+    },
+    /// Another label.
+    #[error("a label has at most {bytes_max} bytes, in one line")]
+    Label {
+        /// The bound.
+        bytes_max: usize,
+    },
+    /// A later end.
+    #[error("{} is not in the future: the ticket would be refused at once", crate::tickets::date::utc(*at))]
+    InThePast {
+        /// Seconds since 1970.
+        at: u64,
+    },
+    /// Let some run out; an end for each new one helps.
+    #[error(
+        "the host remembers {} tickets, which is its bound: give tickets an end (--expires), or start anew with another \
+         state directory",
+        crate::tickets::TICKETS_MAX
+    )]
+    Full,
+    /// Make the state directory writable.
+    #[error("no ticket was made, because {path:?} could not be written")]
+    Save {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// Make the state directory writable and revoke again.
+    #[error(
+        "revoked, its sessions ended, but only until the host stops, because {path:?} could not be written: mend that \
+         and revoke it again"
+    )]
+    RevokedUnsaved {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// A new key ends them all.
+    #[error(
+        "no more tickets can be revoked that are not in the list: stop the host and remove ticket.key and tickets.json from \
+         its state directory, which makes all tickets given out worthless"
+    )]
+    RevokedFull,
+    /// See `ticket list`.
+    #[error("no ticket has the id or label {text:?}: see `wormhole-engine ticket list --all`")]
+    Unknown {
+        /// As it was asked for.
+        text: String,
+    },
+    /// Say more of its id.
+    #[error("{text:?} could be any of these: {}; give more of the id", ambiguous(found))]
+    Ambiguous {
+        /// As it was asked for.
+        text: String,
+        /// Ids and labels.
+        found: Vec<(TicketId, String)>,
+    },
+    /// The kernel failed.
+    #[error("no ticket was made: the kernel gives no random numbers")]
+    NoRandom,
+}
+
+fn list(names: &[Name]) -> String {
+    names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Ten of them: more would not help to choose.
+fn ambiguous(found: &[(TicketId, String)]) -> String {
+    let mut lines: Vec<_> = found.iter().take(10).map(|(id, label)| format!("{id} ({label})")).collect();
+    if found.len() > lines.len() {
+        lines.push(format!("and {} more", found.len() - lines.len()));
+    }
+    lines.join(", ")
 }
 
 fn holder(pid: &Option<u32>) -> String {

@@ -10,19 +10,20 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::time::Instant;
 use transport::{Identity, Lane, Server, ServerConfig};
 use uring::{Backend, Pool, PoolConfig, Ring, RingConfig};
-use wire::{Name, ShareId, Ticket, auth::Claims};
+use wire::{Name, ShareId, Ticket, TicketId, auth::Claims};
 
 use crate::{
     advertise,
     config::{HostConfig, ShareConfig},
+    control::desk::Desk,
     disk::Disk,
-    error::HostError,
+    error::{HostError, TicketError},
     files::OpenFiles,
     metrics::{Metrics, show_backend},
     service::Service,
     share::Share,
     state::StateDir,
-    tickets::Tickets,
+    tickets::{Door, TicketInfo, TicketRequest, Tickets},
     work::Work,
 };
 
@@ -31,8 +32,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// A running host. Dropped without [`Host::stop`] it cuts its sessions.
 pub struct Host {
-    server: Arc<Server>,
-    service: Arc<Service>,
+    desk: Arc<Desk>,
     lane: Lane,
     ticket: Ticket,
     stop_deadline: Duration,
@@ -50,18 +50,33 @@ impl Host {
         let shares = open_shares(&config.shares)?;
         let state = StateDir::open(&config.state_dir)?;
         let identity = state.identity()?;
-        let tickets = Tickets::new(state.ticket_key()?);
+        let tickets = Tickets::open(state.ticket_key()?, &config.state_dir)?;
         let disk = open_disk(&config)?;
-        let service =
-            Arc::new(Service { shares, tickets, disk, boot: boot_number()?, sessions: AtomicU64::new(0) });
+        let service = Arc::new(Service {
+            shares,
+            tickets,
+            disk,
+            boot: boot_number()?,
+            sessions: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        });
         let host_key = identity.public_key();
         let lane = Lane::start("wormhole-host").map_err(HostError::Thread)?;
-        let server = bind(&lane, &config, identity, &service)?;
+        let server = Arc::new(bind(&lane, &config, identity, &service)?);
         let addresses = match config.advertise.is_empty() {
             true => advertise::addresses(&server.local_addrs())?,
             false => config.advertise,
         };
-        let ticket = service.tickets.issue(service.tickets.first(), host_key, addresses);
+        let desk = Arc::new(Desk {
+            service: Arc::clone(&service),
+            server,
+            door: Door { host_key, addresses },
+            limits: config.limits,
+            files_open_max: config.files_open_max,
+            started: Instant::now(),
+        });
+        service.tickets.begin(&desk.door.addresses, &desk.share_names())?;
+        let ticket = service.tickets.issue(service.tickets.first(), &desk.door);
         let backend = service.disk.ring.backend();
         show_backend(&backend);
         // Not when the ring starts: a host that fails later says one line, the one that matters.
@@ -69,46 +84,69 @@ impl Host {
             tracing::warn!(%reason, "io_uring is refused; reading with blocking threads instead");
         }
         lane.handle().spawn(sweep(Arc::downgrade(&service)));
-        Ok(Host {
-            server: Arc::new(server),
-            service,
-            lane,
-            ticket,
-            stop_deadline: config.stop_deadline,
-            _state: state,
-        })
+        Ok(Host { desk, lane, ticket, stop_deadline: config.stop_deadline, _state: state })
     }
 
     /// The ticket that opens every share and never ends; the same after a restart with the same state directory, its
-    /// addresses apart.
+    /// addresses apart, until it is revoked.
     pub fn ticket(&self) -> Ticket {
         self.ticket.clone()
     }
 
-    /// A ticket of other claims, for the same addresses.
+    /// A ticket of any claims, for the same addresses; it is not in the list.
     pub fn issue(&self, claims: Claims) -> Ticket {
-        let Ticket { host_key, addresses, .. } = self.ticket.clone();
-        self.service.tickets.issue(claims, host_key, addresses)
+        self.desk.service.tickets.issue(claims, &self.desk.door)
+    }
+
+    /// Makes a ticket that is in the list. Waits for the disk; call it outside of an async runtime.
+    ///
+    /// # Errors
+    /// When it names what the host does not have, or cannot be written down.
+    pub fn new_ticket(&self, request: &TicketRequest) -> Result<Ticket, TicketError> {
+        self.lane.handle().block_on(self.desk.check_folder(request))?;
+        self.desk.create(request)
+    }
+
+    /// The tickets of the list by their id, with the mounts that are connected with each.
+    pub fn tickets(&self) -> Vec<TicketInfo> {
+        let mut all: Vec<TicketInfo> = Vec::new();
+        // At most `TICKETS_MAX` of them, a page at a time.
+        loop {
+            let page = self.desk.page(all.last().map(|info| info.id));
+            if page.is_empty() {
+                return all;
+            }
+            all.extend(page);
+        }
+    }
+
+    /// Ends a ticket for good, also one that is not in the list. Waits for the disk, and says how many sessions ended.
+    ///
+    /// # Errors
+    /// When that could not be written down: then it holds until the host stops.
+    pub fn revoke(&self, id: TicketId) -> Result<usize, TicketError> {
+        let revoked = self.desk.service.tickets.revoke(&[id])?;
+        Ok(revoked.iter().map(|revoked| revoked.sessions).sum())
     }
 
     /// Where it listens, with the real ports.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        self.server.local_addrs()
+        self.desk.server.local_addrs()
     }
 
     /// The names of its shares.
     pub fn share_names(&self) -> Vec<Name> {
-        self.service.shares.iter().map(|share| share.name.clone()).collect()
+        self.desk.share_names()
     }
 
     /// Mounts connected now.
     pub fn sessions(&self) -> usize {
-        self.server.sessions()
+        self.desk.server.sessions()
     }
 
     /// What reads the disk, and why not io_uring where it is not.
     pub fn backend(&self) -> Backend {
-        self.service.disk.ring.backend()
+        self.desk.service.disk.ring.backend()
     }
 
     /// Ends the sessions, waits for reads in progress, and stops; at most twice [`HostConfig::stop_deadline`].
@@ -116,7 +154,8 @@ impl Host {
     /// # Errors
     /// What was still in progress at the deadline; the process should then exit.
     pub fn stop(self) -> Result<(), HostError> {
-        let Host { server, service, lane, stop_deadline, .. } = self;
+        let Host { desk, lane, stop_deadline, _state, .. } = self;
+        let (server, service) = (Arc::clone(&desk.server), Arc::clone(&desk.service));
         let addresses = server.local_addrs();
         let ring = service.disk.ring.clone();
         let (done, finished) = mpsc::channel();
@@ -129,12 +168,13 @@ impl Host {
         // A margin over the server's own deadline: this one only guards against a lane that does not run.
         let ended = finished.recv_timeout(stop_deadline + Duration::from_millis(500));
         service.disk.work.close();
+        save_tickets(&service.tickets);
         let (drained, is_drained) = mpsc::channel();
         lane.handle().spawn(async move {
             let _ = drained.send(ring.shutdown().await);
         });
         let drained = is_drained.recv_timeout(stop_deadline + Duration::from_millis(500));
-        drop(service);
+        drop((desk, service));
         lane.stop();
         if ended.is_err() {
             return Err(HostError::StopDeadline { addresses });
@@ -198,6 +238,13 @@ fn boot_number() -> Result<u64, HostError> {
     Ok(u64::from_le_bytes(bytes))
 }
 
+/// Writes down when tickets were last used, and whatever else could not be written before.
+fn save_tickets(tickets: &Tickets) {
+    if let Err(error) = tickets.save() {
+        tracing::warn!(%error, "the list of tickets could not be written: the last use of some is not known after a restart");
+    }
+}
+
 /// Closes idle files and gives idle memory back, until the host is gone.
 pub(crate) async fn sweep(service: std::sync::Weak<Service>) {
     let mut ticks = tokio::time::interval(SWEEP_EVERY);
@@ -214,5 +261,14 @@ pub(crate) async fn sweep(service: std::sync::Weak<Service>) {
         // Both are far below 2^53.
         metrics.files_open.set(files.len() as f64);
         metrics.lent_bytes.set(lent as f64);
+        if service.tickets.is_unsaved() {
+            let saving = Arc::clone(&service);
+            let save = move || {
+                save_tickets(&saving.tickets);
+                Ok(())
+            };
+            // Late or not at all: the next round tries again.
+            let _ = service.disk.work.run(Instant::now() + SWEEP_EVERY, save).await;
+        }
     }
 }

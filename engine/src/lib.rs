@@ -14,6 +14,7 @@ pub mod cache;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod config;
+pub mod control;
 mod disk;
 pub mod error;
 mod files;
@@ -27,6 +28,6 @@ mod share;
 pub mod state;
 #[cfg(feature = "testing")]
 pub mod testing;
-mod tickets;
+pub mod tickets;
 mod verify;
 mod work;

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use metrics::Gauge;
 use tokio::time::Instant;
 use transport::{Answer, Serve, SessionEnd, SessionSummary};
 use wire::{
@@ -26,7 +27,7 @@ use crate::{
     inspect, list,
     metrics::Metrics,
     share::{Scope, Share},
-    tickets::{Tickets, check_expiry},
+    tickets::{Refusal, Seat, Tickets},
 };
 
 /// The longest a request may take, whatever the mount says.
@@ -40,18 +41,25 @@ pub(crate) struct Service {
     pub(crate) tickets: Tickets,
     pub(crate) disk: Disk,
     pub(crate) boot: u64,
+    /// Mounts let in since the start; the number of the last session.
     pub(crate) sessions: AtomicU64,
+    /// Mounts turned away since the start.
+    pub(crate) refused: AtomicU64,
 }
 
 /// One mount that was let in.
 pub(crate) struct Session {
-    number: u64,
-    label: String,
-    peer: SocketAddr,
-    claims: Claims,
+    seat: Seat,
     grant: Grant,
     scopes: Vec<Arc<Scope>>,
-    since: Instant,
+    connected: Gauge,
+}
+
+/// Why a mount is not let in. The code is for the mount, the reason for the log.
+#[derive(Debug)]
+struct Turned {
+    code: ErrorCode,
+    reason: String,
 }
 
 impl Serve for Service {
@@ -63,30 +71,32 @@ impl Serve for Service {
         channel: [u8; 32],
         peer: SocketAddr,
     ) -> Result<(Arc<Session>, Welcome), ErrorCode> {
-        let admitted = self.try_admit(hello, &channel, peer).await;
-        match &admitted {
-            Ok((session, _)) => {
+        let (ticket, label) = (hello.claims.id, printable(&hello.label));
+        match self.try_admit(hello, &channel, peer).await {
+            Ok((session, welcome)) => {
                 self.disk.metrics.admitted.increment(1);
-                self.disk.metrics.sessions.increment(1.0);
-                tracing::info!(
-                    session = session.number,
-                    %peer,
-                    label = session.label,
-                    ticket = %session.claims.id,
-                    "mount connected"
-                );
+                let session_number = session.seat.number;
+                tracing::info!(session = session_number, %peer, label, %ticket, "mount connected");
+                Ok((session, welcome))
             }
-            Err(code) => {
+            Err(Turned { code, reason }) => {
                 self.disk.metrics.refused.increment(1);
-                tracing::warn!(%peer, reason = %code, "mount refused");
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                // The id is what the mount claims, and the ticket's own only where the proof held.
+                tracing::warn!(%peer, label, %ticket, reason, "mount refused");
+                Err(code)
             }
         }
-        admitted
+    }
+
+    async fn dismissed(&self, session: &Arc<Session>) -> String {
+        session.seat.dismissed().await.to_string()
     }
 
     async fn answer(&self, session: &Arc<Session>, call: Call) -> Answer {
         let started = Instant::now();
         self.disk.metrics.requests.increment(1);
+        session.seat.requests.fetch_add(1, Ordering::Relaxed);
         let deadline = started + Duration::from_millis(call.deadline_ms.into()).min(DEADLINE_MAX);
         let (id, class) = (call.id, call.class);
         let answer = self.serve(session, call.request, deadline).await;
@@ -94,14 +104,20 @@ impl Serve for Service {
         answer.unwrap_or_else(|fault| {
             self.disk.metrics.errors.increment(1);
             let Fault { code, detail } = &fault;
-            tracing::debug!(session = session.number, request = id, ?class, ?code, detail, "request failed");
+            tracing::debug!(
+                session = session.seat.number,
+                request = id,
+                ?class,
+                ?code,
+                detail,
+                "request failed"
+            );
             Reply::from(fault).into()
         })
     }
 
     fn ended(&self, session: &Arc<Session>, summary: &SessionSummary) {
-        let Metrics { sessions, ended, .. } = &self.disk.metrics;
-        sessions.decrement(1.0);
+        let Metrics { ended, .. } = &self.disk.metrics;
         ended.of(summary.end).increment(1);
         let what = match summary.end {
             SessionEnd::Left => "mount left",
@@ -110,11 +126,11 @@ impl Serve for Service {
             SessionEnd::Broken => "mount broke off",
         };
         tracing::info!(
-            session = session.number,
-            peer = %session.peer,
-            label = session.label,
-            ticket = %session.claims.id,
-            seconds = session.since.elapsed().as_secs(),
+            session = session.seat.number,
+            peer = %session.seat.peer,
+            label = session.seat.label,
+            ticket = %session.seat.claims.id,
+            seconds = session.seat.since.elapsed().as_secs(),
             sent_bytes = summary.sent_bytes,
             requests = summary.requests,
             reason = %summary.reason,
@@ -129,17 +145,23 @@ impl Service {
         hello: Hello,
         channel: &[u8; 32],
         peer: SocketAddr,
-    ) -> Result<(Arc<Session>, Welcome), ErrorCode> {
+    ) -> Result<(Arc<Session>, Welcome), Turned> {
         self.tickets.check(&hello, channel)?;
         if !(hello.version_min..=hello.version_max).contains(&PROTOCOL_VERSION) {
-            return Err(ErrorCode::VersionMismatch);
+            return Err(Turned {
+                code: ErrorCode::VersionMismatch,
+                reason: format!("it speaks protocol {} to {}", hello.version_min, hello.version_max),
+            });
         }
-        let opened = self.open_scopes(hello.claims.clone()).await.map_err(|fault| fault.code)?;
+        let opened = self.open_scopes(hello.claims.clone()).await?;
         let number = self.sessions.fetch_add(1, Ordering::Relaxed) + 1;
         let (scopes, shares) = opened.into_iter().unzip();
         let Hello { claims, label, .. } = hello;
-        let (label, grant) = (printable(&label), Grant::of(&claims));
-        let session = Session { number, label, peer, claims, grant, scopes, since: Instant::now() };
+        let grant = Grant::of(&claims);
+        let seat = self.tickets.seat(number, claims, printable(&label), peer)?;
+        let connected = self.disk.metrics.sessions.clone();
+        connected.increment(1.0);
+        let session = Session { seat, grant, scopes, connected };
         let welcome = Welcome { version: PROTOCOL_VERSION, session: number, boot: self.boot, shares };
         Ok((Arc::new(session), welcome))
     }
@@ -163,13 +185,16 @@ impl Service {
                     }
                 }
             }
-            if opened.is_empty() { Err(Fault::new(ErrorCode::Refused)) } else { Ok(opened) }
+            if opened.is_empty() {
+                return Err(Fault::with(ErrorCode::Refused, "the host has none of the ticket's folders"));
+            }
+            Ok(opened)
         };
         self.disk.work.run(Instant::now() + ADMIT_DEADLINE, open).await
     }
 
     async fn serve(&self, session: &Session, request: Request, deadline: Instant) -> Result<Answer, Fault> {
-        check_expiry(&session.claims).map_err(Fault::new)?;
+        session.seat.check().map_err(|_| Fault::new(ErrorCode::Refused))?;
         let ask = |target| session.asked(target, deadline);
         Ok(match request {
             Request::Hello(_) => return Err(Fault::with(ErrorCode::Invalid, "a session has one hello")),
@@ -213,6 +238,26 @@ impl Service {
         call: impl FnOnce(&Asked) -> Result<Bytes, Fault> + Send + 'static,
     ) -> Result<Bytes, Fault> {
         self.disk.work.run(asked.deadline, move || call(&asked)).await
+    }
+}
+
+impl From<Refusal> for Turned {
+    fn from(refusal: Refusal) -> Turned {
+        Turned { code: ErrorCode::Refused, reason: refusal.to_string() }
+    }
+}
+
+impl From<Fault> for Turned {
+    fn from(Fault { code, detail }: Fault) -> Turned {
+        let reason = if detail.is_empty() { code.to_string() } else { detail };
+        Turned { code, reason }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Not in `ended`, which a session that was let in and never took its welcome does not come to.
+        self.connected.decrement(1.0);
     }
 }
 

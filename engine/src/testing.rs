@@ -18,8 +18,15 @@ use uring::{Pool, PoolConfig, RingConfig, RingStats, testing::FaultyDisk};
 use wire::{Ticket, Timestamp};
 
 use crate::{
-    config::ShareConfig, disk::Disk, error::HostError, files::OpenFiles, host, metrics::Metrics,
-    service::Service, tickets::Tickets, work::Work,
+    config::ShareConfig,
+    disk::Disk,
+    error::HostError,
+    files::OpenFiles,
+    host,
+    metrics::Metrics,
+    service::Service,
+    tickets::{Door, Tickets},
+    work::Work,
 };
 
 /// What a simulated host is made of.
@@ -60,10 +67,11 @@ impl SimulatedHost {
         };
         let service = Arc::new(Service {
             shares: host::open_shares(&shares)?,
-            tickets: Tickets::new(ticket_key),
+            tickets: Tickets::in_memory(ticket_key),
             disk,
             boot,
             sessions: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
         });
         tokio::spawn(host::sweep(Arc::downgrade(&service)));
         Ok(SimulatedHost { service })
@@ -80,7 +88,7 @@ impl SimulatedHost {
     /// The ticket of everything, for a host with this key at these addresses.
     pub fn ticket(&self, host_key: [u8; 32], addresses: Vec<String>) -> Ticket {
         let tickets = &self.service.tickets;
-        tickets.issue(tickets.first(), host_key, addresses)
+        tickets.issue(tickets.first(), &Door { host_key, addresses })
     }
 
     /// Its buffers.

@@ -10,6 +10,7 @@ mod command;
 mod crowd;
 #[cfg(feature = "cli")]
 mod death;
+mod doors;
 #[cfg(feature = "cli")]
 mod fallback;
 mod files;

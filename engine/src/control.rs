@@ -1,0 +1,3 @@
+//! How the owner of a host reaches it while it runs.
+
+pub(crate) mod desk;

@@ -1,6 +1,7 @@
 #!/bin/sh
-# What a machine needs to build, test and try Wormhole, beside Rust itself: a C compiler (for ring), fusermount3, git,
-# and a usable /dev/fuse. Says each thing it changes, and nothing when all is there; safe to run again.
+# What a machine needs to build, test and try Wormhole, beside Rust itself: a C compiler (for ring), a C++ compiler (for
+# libFuzzer), fusermount3, git, and a usable /dev/fuse. Says each thing it changes, and nothing when all is there; safe to
+# run again.
 set -eu
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -34,6 +35,7 @@ quietly() {
 
 packages=
 have cc || packages="$packages gcc libc6-dev"
+have c++ || packages="$packages g++"
 have fusermount3 || packages="$packages fuse3"
 have git || packages="$packages git"
 

@@ -32,7 +32,7 @@ const fn member(folder: &'static str, imports: &'static [&'static str]) -> Membe
     Member { folder, imports: Allowed::These(imports), dev_imports: Allowed::These(imports) }
 }
 
-const MEMBERS: [Member; 8] = [
+const MEMBERS: [Member; 9] = [
     member("transport/wire", &[]),
     member("engine/uring", &[]),
     // Its tests switch its own feature `testing` on.
@@ -49,10 +49,12 @@ const MEMBERS: [Member; 8] = [
     Member { imports: Allowed::Everything, dev_imports: Allowed::Everything, ..member("benches", &[]) },
     member("profiles", &[]),
     member("ci", &[]),
+    // Its targets reach into every crate; nothing imports it.
+    Member { imports: Allowed::Everything, dev_imports: Allowed::Everything, ..member("ci/fuzz", &[]) },
 ];
 
 /// The short names by which members import each other, and the folder behind each.
-const OURS: [(&str, &str); 8] = [
+const OURS: [(&str, &str); 9] = [
     ("wire", "transport/wire"),
     ("uring", "engine/uring"),
     ("transport", "transport"),
@@ -61,6 +63,7 @@ const OURS: [(&str, &str); 8] = [
     ("benches", "benches"),
     ("profiles", "profiles"),
     ("ci", "ci"),
+    ("fuzz", "ci/fuzz"),
 ];
 
 /// An outside crate that one folder alone may name, so that it can be replaced behind one face.

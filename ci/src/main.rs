@@ -8,6 +8,7 @@ mod demo;
 mod deps;
 mod failure;
 mod finding;
+mod fuzz;
 mod repo;
 mod require;
 mod step;
@@ -31,7 +32,9 @@ cargo ci <step>: Wormhole's checks, one command each
   tidy           the lines of the style guide that a machine can check
   deps           which crate may import which, and who may name tokio_uring, quinn and fuser
   asan           the tests of the one crate with unsafe code, under the address sanitizer
-  setup          what this machine lacks: C compiler, fusermount3, /dev/fuse (ci/setup.sh)
+  fuzz [TARGET [FILE]] [--runs N | --seconds S]
+                 libFuzzer on every target of ci/fuzz, 10 s each; FILE runs one input again
+  setup          what this machine lacks: C and C++ compiler, fusermount3, /dev/fuse (ci/setup.sh)
   all            setup, lint, tidy, deps, asan, demo, then test: what CI runs
 
 Start with `cargo ci demo`; before a commit run `cargo ci all`. ci/README.md says what each step proves.
@@ -46,6 +49,7 @@ enum Step {
     Tidy,
     Deps,
     Asan,
+    Fuzz(fuzz::Plan),
     Setup,
     All,
     Help,
@@ -62,6 +66,7 @@ impl Step {
             Some("tidy") => Self::Tidy,
             Some("deps") => Self::Deps,
             Some("asan") => Self::Asan,
+            Some("fuzz") => return fuzz::Plan::parse(words).map(Self::Fuzz),
             Some("setup") => Self::Setup,
             Some("all") => Self::All,
             Some("help" | "--help" | "-h") => Self::Help,
@@ -81,6 +86,7 @@ impl Step {
             Self::Tidy => tidy::run(repo),
             Self::Deps => deps::run(repo),
             Self::Asan => step::asan(repo),
+            Self::Fuzz(plan) => fuzz::run(repo, plan),
             Self::Setup => step::setup(repo),
             Self::All => all(repo),
             Self::Help => {
@@ -160,7 +166,7 @@ mod tests {
 
     #[test]
     fn every_step_is_in_the_usage() {
-        for name in ["demo", "test", "lint", "tidy", "deps", "asan", "setup", "all"] {
+        for name in ["demo", "test", "lint", "tidy", "deps", "asan", "fuzz", "setup", "all"] {
             assert!(USAGE.contains(&format!("\n  {name} ")), "{name} is not explained");
         }
     }

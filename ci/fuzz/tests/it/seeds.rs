@@ -1,0 +1,94 @@
+//! The seeds: valid inputs that the fuzzer starts from, written by `WORMHOLE_SEEDS=write cargo test -p wormhole-fuzz seeds`.
+
+use std::{fs, path::Path};
+
+use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+
+/// A file of the corpus: its target, its name, its bytes.
+type Seed = (&'static str, String, Vec<u8>);
+
+/// The frozen messages of the protocol, by name.
+fn golden() -> Vec<(String, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../transport/wire/tests/golden");
+    let mut golden = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let hex: String = fs::read_to_string(&path).unwrap().split_whitespace().collect();
+        golden.push((name, HEXLOWER.decode(hex.as_bytes()).unwrap()));
+    }
+    golden
+}
+
+fn after(first: &[u8], rest: &[u8]) -> Vec<u8> {
+    [first, rest].concat()
+}
+
+fn seeds() -> Vec<Seed> {
+    let mut seeds: Vec<Seed> = Vec::new();
+    for (name, bytes) in golden() {
+        if let Some(kind) = name.strip_prefix("request_") {
+            seeds.push(("wire_call", kind.to_owned(), after(&[0], &bytes)));
+        } else if let Some(kind) = name.strip_prefix("reply_") {
+            seeds.push(("wire_reply", kind.to_owned(), after(&[0], &bytes)));
+        } else if name == "ticket" {
+            let contents = BASE64URL_NOPAD.decode(&bytes["wh1_".len()..]).unwrap();
+            let payload = &contents[..contents.len() - 4];
+            seeds.push(("ticket", "text".to_owned(), after(&[0], &bytes)));
+            seeds.push(("ticket", "contents".to_owned(), after(&[1], payload)));
+            // Behind the key and the secret; the addresses follow.
+            seeds.push(("claims", "claims".to_owned(), payload[64..].to_owned()));
+        }
+    }
+    seeds.push(("wire_call", "dribble".to_owned(), dribble(&seeds)));
+    seeds.push(("ticket", "newer".to_owned(), after(&[0], b"wh2_abcd")));
+    seeds.push(("ticket", "id".to_owned(), after(&[0], b"0123456789ABCDEF")));
+    seeds.push(("path", "join".to_owned(), after(b"\x05clip1", b"shots/010/plates")));
+    seeds.push(("path", "dots".to_owned(), after(b"\x02..", b"a/../b")));
+    seeds.push(("path", "root".to_owned(), after(b"\x01x", b"")));
+    seeds.extend(readahead());
+    seeds
+}
+
+/// A request a byte at a time.
+fn dribble(seeds: &[Seed]) -> Vec<u8> {
+    let (_, _, stat) =
+        seeds.iter().find(|(target, name, _)| (*target, name.as_str()) == ("wire_call", "stat")).unwrap();
+    after(&[1], &stat[1..])
+}
+
+fn readahead() -> [Seed; 3] {
+    // A number of four bytes, after the byte that says so.
+    let wide = |value: u32| after(&[2], &value.to_le_bytes());
+    let (memory, size, read) = (wide(128 << 20), wide(64 << 20), wide(128 << 10));
+    let head = after(&memory, &size);
+    // A read that follows the last one, or comes before it, or a stride after it; then all that is advised is fetched.
+    let step = |way: u8, number: &[u8]| [&[way], number, &read[..], &[1, 255]].concat();
+    let onward = step(5, &[0, 0]).repeat(8);
+    let back = [step(4, &wide(40 << 20)), step(6, &[0, 0]).repeat(8)].concat();
+    let strides = step(7, &wide(2 << 20)).repeat(8);
+    let (missed, cut) = (after(&[2], &wide(3 << 20)), after(&[0], &wide(1 << 20)));
+    [
+        ("readahead", "onward".to_owned(), [&head[..], &onward].concat()),
+        ("readahead", "back_and_cut".to_owned(), [&head[..], &back, &cut, &onward].concat()),
+        ("readahead", "strides_and_miss".to_owned(), [&head[..], &strides, &missed, &strides].concat()),
+    ]
+}
+
+#[test]
+fn seeds_are_committed() {
+    let write = std::env::var_os("WORMHOLE_SEEDS").is_some_and(|value| value == "write");
+    for (target, name, bytes) in seeds() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+        let path = folder.join(&name);
+        if write {
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(&path, &bytes).unwrap();
+        }
+        let committed = fs::read(&path).unwrap_or_default();
+        assert!(
+            committed == bytes,
+            "{target}/{name}: WORMHOLE_SEEDS=write cargo test -p wormhole-fuzz seeds"
+        );
+    }
+}

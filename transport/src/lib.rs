@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod congestion;
 mod endpoint;
 pub mod error;
 pub mod identity;

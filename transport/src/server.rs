@@ -17,6 +17,7 @@ use quinn::{AsyncUdpSocket, Connection, Endpoint, VarInt, crypto::rustls::QuicSe
 use tokio::{sync::Semaphore, time};
 
 use crate::{
+    congestion::{self, Congestion},
     endpoint,
     error::BindError,
     identity::Identity,
@@ -143,6 +144,8 @@ pub struct PathStats {
     pub mtu_bytes: u16,
     /// The congestion window towards the mount.
     pub cwnd_bytes: u64,
+    /// What the congestion window follows.
+    pub congestion: Congestion,
     /// Packets to the mount that were lost.
     pub lost_packets: u64,
     /// Times the path stopped to carry packets of the size found.
@@ -234,6 +237,7 @@ impl Server {
                 rtt_us: u64::try_from(stats.path.rtt.as_micros()).unwrap_or(u64::MAX),
                 mtu_bytes: stats.path.current_mtu,
                 cwnd_bytes: stats.path.cwnd,
+                congestion: congestion::of(connection),
                 lost_packets: stats.path.lost_packets,
                 black_holes: stats.path.black_holes_detected,
                 sent_bytes: stats.udp_tx.bytes,

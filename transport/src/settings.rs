@@ -2,7 +2,9 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use quinn::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt, congestion::CubicConfig};
+use quinn::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
+
+use crate::congestion::SwitchingConfig;
 
 /// How large packets may become.
 ///
@@ -54,6 +56,7 @@ pub(crate) fn transport(packets: PacketSize) -> TransportConfig {
     config.max_concurrent_uni_streams(VarInt::from_u32(0));
     config.datagram_receive_buffer_size(None);
     let mut discovery = MtuDiscoveryConfig::default();
+    let mut congestion = SwitchingConfig::new();
     match packets {
         PacketSize::Ethernet => {
             discovery.upper_bound(1_452);
@@ -69,11 +72,10 @@ pub(crate) fn transport(packets: PacketSize) -> TransportConfig {
             // A batch of two would not fit one send.
             config.enable_segmentation_offload(false);
             // A packet larger than the window never leaves: the window is ten packets and more.
-            let mut cubic = CubicConfig::default();
-            cubic.initial_window(1_000_000);
-            config.congestion_controller_factory(Arc::new(cubic));
+            congestion = SwitchingConfig::with_initial_window(1_000_000);
         }
     }
+    config.congestion_controller_factory(Arc::new(congestion));
     config.mtu_discovery_config(Some(discovery));
     config
 }

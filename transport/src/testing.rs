@@ -17,7 +17,7 @@ use crate::{
 
 mod link;
 
-pub use link::{Link, LinkConfig};
+pub use link::{Bottleneck, HEADER_BYTES, Link, LinkConfig};
 
 /// A server at `address` of the link; [`ServerConfig::listen`] is not used.
 ///

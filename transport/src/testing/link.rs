@@ -37,7 +37,21 @@ pub struct LinkConfig {
     pub duplicate_ppm: u32,
     /// Bytes of UDP payload above which a datagram vanishes.
     pub mtu_bytes: usize,
+    /// Where it is narrow; `None` carries anything at once.
+    pub bottleneck: Option<Bottleneck>,
 }
+
+/// A link that sends one datagram after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bottleneck {
+    /// Bytes a second each way, of UDP payload and [`HEADER_BYTES`] a datagram.
+    pub bytes_per_s: u64,
+    /// Bytes that may wait to be sent; more are dropped, the last first.
+    pub queue_bytes: u64,
+}
+
+/// What IPv4 and UDP add to a datagram.
+pub const HEADER_BYTES: u64 = 28;
 
 impl Default for LinkConfig {
     fn default() -> LinkConfig {
@@ -48,6 +62,7 @@ impl Default for LinkConfig {
             reorder_ppm: 0,
             duplicate_ppm: 0,
             mtu_bytes: 1_472,
+            bottleneck: None,
         }
     }
 }
@@ -74,6 +89,8 @@ struct Inbox {
     socket: u64,
     waiting: BinaryHeap<Reverse<Datagram>>,
     reader: Option<Waker>,
+    /// When the bottleneck towards here has sent all that waits for it.
+    sent_at: Option<Instant>,
 }
 
 /// Ordered by the moment it arrives, then by when it was sent.
@@ -168,7 +185,8 @@ impl State {
 
     fn send(&mut self, from: SocketAddr, to: SocketAddr, ecn: Option<EcnCodepoint>, bytes: &[u8]) {
         self.sent += 1;
-        let LinkConfig { delay, loss_ppm, reorder_ppm, duplicate_ppm, mtu_bytes, .. } = self.config;
+        let LinkConfig { delay, loss_ppm, reorder_ppm, duplicate_ppm, mtu_bytes, bottleneck, .. } =
+            self.config;
         // Drawn whatever the fate, so that one setting does not shift the chances of another.
         let lost = self.chance(loss_ppm);
         let late = self.chance(reorder_ppm);
@@ -178,9 +196,13 @@ impl State {
             self.dropped += 1;
             return;
         }
-        let due = Instant::now() + if late { delay * 2 + extra } else { delay };
         let number = self.sent;
         let Some(inbox) = self.inboxes.get_mut(&to) else { return };
+        let Some(sent_at) = inbox.pass(bottleneck, bytes.len() as u64) else {
+            self.dropped += 1;
+            return;
+        };
+        let due = sent_at + if late { delay * 2 + extra } else { delay };
         let datagram = Datagram { due, number, from, ecn: ecn.map(|ecn| ecn as u8), bytes: bytes.into() };
         for _ in 0..if twice { 2 } else { 1 } {
             if inbox.waiting.len() < WAITING_MAX {
@@ -190,6 +212,24 @@ impl State {
         if let Some(reader) = inbox.reader.take() {
             reader.wake();
         }
+    }
+}
+
+impl Inbox {
+    /// When a datagram has passed the bottleneck; `None` when its queue is full.
+    fn pass(&mut self, bottleneck: Option<Bottleneck>, bytes: u64) -> Option<Instant> {
+        let now = Instant::now();
+        let Some(Bottleneck { bytes_per_s, queue_bytes }) = bottleneck else { return Some(now) };
+        let bytes = bytes + HEADER_BYTES;
+        let time =
+            |bytes: u64| Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / bytes_per_s.max(1));
+        let idle_at = self.sent_at.map_or(now, |sent_at| sent_at.max(now));
+        if idle_at - now > time(queue_bytes) {
+            return None;
+        }
+        let sent_at = idle_at + time(bytes);
+        self.sent_at = Some(sent_at);
+        Some(sent_at)
     }
 }
 

@@ -15,3 +15,4 @@ mod loopback;
 mod packets;
 mod restart;
 mod stranger;
+mod wan;

@@ -1,8 +1,9 @@
-//! Profiling of Wormhole: flamegraphs of its benches.
+//! Measuring Wormhole: flamegraphs of its benches, and links to measure it across.
 //!
 //! README.md beside this crate says how to take one and how to read it.
 #![forbid(unsafe_code)]
 
 mod bench;
+pub mod link;
 
 pub use bench::criterion;

@@ -1,0 +1,196 @@
+//! `wormhole-link`: an emulated link in front of a service of this machine.
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, reason = "a command-line tool talks to people")]
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use nix::sys::signal::{SigSet, Signal};
+use wormhole_profiles::link::{Link, LinkConfig, Profile, Protocol};
+
+/// A link of given round trip, rate, loss and MTU in front of a UDP (or TCP) service.
+///
+/// Prints the address for clients, runs until SIGINT or SIGTERM, and then prints what the link carried, dropped and
+/// cost in CPU time.
+#[derive(Debug, Parser)]
+#[command(name = "wormhole-link", version)]
+struct Args {
+    /// lan, wan-good, wan-poor or wan-bad; the values below change single properties of it
+    #[arg(long, default_value = "lan")]
+    profile: Profile,
+    /// Where clients reach the link; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// The service behind the link
+    #[arg(long)]
+    target: SocketAddr,
+    /// Carry TCP connections instead of UDP datagrams
+    #[arg(long)]
+    tcp: bool,
+    /// Bits a second in each direction: 10mbit, 2.5gbit, 64000
+    #[arg(long, value_parser = rate_bps)]
+    rate: Option<u64>,
+    /// Round trip: 50ms, 300us, 1s
+    #[arg(long, value_parser = duration)]
+    rtt: Option<Duration>,
+    /// Packets lost in each direction, in percent: 0.5, 1%
+    #[arg(long, value_parser = loss_ppm)]
+    loss: Option<u32>,
+    /// Largest IP packet in bytes, headers included; larger ones vanish
+    #[arg(long, value_name = "BYTES")]
+    mtu: Option<u32>,
+    /// Longest queue of a direction: 625000, 64k, 2m [default: rate x round trip, at least 32 packets]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    queue: Option<u64>,
+    /// Which packets are lost
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Print a report each second
+    #[arg(long)]
+    report: bool,
+}
+
+impl Args {
+    fn config(&self) -> LinkConfig {
+        let profile = LinkConfig::from(self.profile);
+        LinkConfig {
+            listen: self.listen,
+            protocol: if self.tcp { Protocol::Tcp } else { Protocol::Udp },
+            rtt: self.rtt.unwrap_or(profile.rtt),
+            rate_bps: self.rate.unwrap_or(profile.rate_bps),
+            loss_ppm: self.loss.unwrap_or(profile.loss_ppm),
+            mtu_bytes: self.mtu.unwrap_or(profile.mtu_bytes),
+            queue_bytes: self.queue,
+            seed: self.seed,
+            ..profile
+        }
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let stop = on_stop_signal()?;
+    let link = Link::start(&args.config(), args.target)?;
+    say(&format!("{}\n", link.address()))?;
+    let every = args.report.then_some(Duration::from_secs(1));
+    loop {
+        match every.map(|every| stop.recv_timeout(every)) {
+            Some(Err(RecvTimeoutError::Timeout)) => {}
+            // A signal, or a reader of signals that is gone: either way the last report.
+            Some(_) => break,
+            None => {
+                let _ = stop.recv();
+                break;
+            }
+        }
+        let report = link.report();
+        say(&format!("{report}\n"))?;
+        if report.fault.is_some() {
+            break;
+        }
+    }
+    let report = link.report();
+    say(&format!("{report}\n"))?;
+    match report.fault {
+        Some(fault) => bail!("the link stopped: {fault}"),
+        None => Ok(()),
+    }
+}
+
+/// A message on SIGINT or SIGTERM, which end the process no more.
+fn on_stop_signal() -> anyhow::Result<Receiver<()>> {
+    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
+    // Before any other thread starts, so that all of them leave the signals to this one.
+    signals.thread_block().context("block SIGINT and SIGTERM")?;
+    let (sender, receiver) = mpsc::channel();
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        if signals.wait().is_ok() {
+            let _ = sender.send(());
+        }
+    })?;
+    Ok(receiver)
+}
+
+/// Prints at once: a script waits for the address.
+fn say(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// `number` times the factor of its unit, one of `units`.
+fn scaled(text: &str, units: &[(&str, f64)]) -> Result<f64, String> {
+    let lower = text.to_ascii_lowercase();
+    let split = lower.find(|c: char| c.is_ascii_alphabetic() || c == '%').unwrap_or(lower.len());
+    let (number, unit) = (lower[..split].trim(), &lower[split..]);
+    let factor = units.iter().find(|(name, _)| *name == unit).map(|(_, factor)| factor);
+    match (f64::from_str(number), factor) {
+        (Ok(number), Some(factor)) if number.is_finite() && number >= 0.0 => Ok(number * factor),
+        _ => {
+            let names: Vec<&str> =
+                units.iter().map(|(name, _)| *name).filter(|name| !name.is_empty()).collect();
+            Err(format!("take a number and one of {}", names.join(", ")))
+        }
+    }
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "`scaled` refuses what is negative, and a float cast saturates"
+)]
+fn whole(number: f64) -> u64 {
+    number.round() as u64
+}
+
+fn rate_bps(text: &str) -> Result<u64, String> {
+    scaled(text, &[("", 1.0), ("bit", 1.0), ("kbit", 1e3), ("mbit", 1e6), ("gbit", 1e9)]).map(whole)
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    scaled(text, &[("us", 1e3), ("ms", 1e6), ("s", 1e9)]).map(whole).map(Duration::from_nanos)
+}
+
+fn loss_ppm(text: &str) -> Result<u32, String> {
+    let ppm = scaled(text, &[("", 1e4), ("%", 1e4)]).map(whole)?;
+    u32::try_from(ppm).map_err(|_| "take a share below 100 %".to_owned())
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    scaled(text, &[("", 1.0), ("k", 1024.0), ("m", 1_048_576.0)]).map(whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_have_units() {
+        assert_eq!(rate_bps("2.5gbit"), Ok(2_500_000_000));
+        assert_eq!(rate_bps("64000"), Ok(64_000));
+        assert_eq!(duration("1.5ms"), Ok(Duration::from_micros(1500)));
+        assert_eq!(loss_ppm("0.5"), Ok(5000));
+        assert_eq!(loss_ppm("1%"), Ok(10_000));
+        assert_eq!(bytes("64k"), Ok(65_536));
+        assert!(duration("50").is_err() && rate_bps("-1").is_err() && bytes("1g").is_err());
+        assert_eq!(rate_bps("10 furlongs").unwrap_err(), "take a number and one of bit, kbit, mbit, gbit");
+    }
+
+    #[test]
+    fn options_change_single_properties_of_the_profile() {
+        let line = "wormhole-link --target 127.0.0.1:4433 --profile wan-poor --rtt 20ms --tcp --queue 1m";
+        let config = Args::try_parse_from(line.split(' ')).unwrap().config();
+        assert_eq!(
+            (config.rtt, config.rate_bps, config.loss_ppm),
+            (Duration::from_millis(20), 10_000_000, 10_000)
+        );
+        assert_eq!((config.protocol, config.queue_bytes), (Protocol::Tcp, Some(1 << 20)));
+        assert!(Args::try_parse_from(["wormhole-link", "--target", "x", "--profile", "dsl"]).is_err());
+    }
+}

@@ -1,0 +1,80 @@
+//! A link of given round trip, rate, loss and MTU between two programs on one machine, without privileges.
+//!
+//! A relay in user space: clients talk to [`Link::address`], the link talks to its target, and what passes is queued,
+//! serialised at the link's rate, delayed and lost as [`LinkConfig`] says, in each direction on its own. All clients
+//! share the link, as they would share a line. `README.md` beside this crate says what its figures can claim.
+
+mod config;
+mod drops;
+mod flows;
+mod line;
+mod pipe;
+mod poll;
+mod report;
+mod udp;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use poll::Stopper;
+use report::Board;
+use udp::UdpRelay;
+
+pub use config::{LinkConfig, Profile, Protocol, UnknownProfile};
+pub use report::{DirectionReport, LinkReport};
+
+/// A running link: one thread, which ends when this is dropped; packets still on their way are gone then.
+#[derive(Debug)]
+pub struct Link {
+    address: SocketAddr,
+    board: Arc<Board>,
+    stopper: Arc<Stopper>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Link {
+    /// Starts a link that carries what reaches [`Link::address`] to `target`, and back.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` where `config` cannot be emulated; else what the system said of the socket or the thread.
+    pub fn start(config: &LinkConfig, target: SocketAddr) -> io::Result<Self> {
+        config.check()?;
+        let stopper = Arc::new(Stopper::new()?);
+        let board = Arc::new(Board::default());
+        let failed = |why: io::Error| {
+            io::Error::new(why.kind(), format!("link: listen on {} for {target}: {why}", config.listen))
+        };
+        let relay = UdpRelay::new(config, target, stopper.clone(), board.clone()).map_err(failed)?;
+        let address = relay.address();
+        let faults = board.clone();
+        let thread = thread::Builder::new().name("link".to_owned()).spawn(move || {
+            if let Err(why) = relay.run() {
+                faults.update(|report| report.fault = Some(why.to_string()));
+            }
+        })?;
+        Ok(Self { address, board, stopper, thread: Some(thread) })
+    }
+
+    /// Where clients reach the link.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it carried so far.
+    pub fn report(&self) -> LinkReport {
+        self.board.read()
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.stopper.stop();
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was printed when it happened, and ended nothing but the link.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The link's thread waits here: for its sockets, for the time a packet is due, for the word to stop.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sys::prctl;
+use nix::sys::resource::{UsageWho, getrusage};
+use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
+use rustix::io::Errno;
+
+use super::report::Board;
+
+/// Sockets that one wake tells of; the rest comes with the next.
+const EVENTS_MAX: usize = 64;
+/// How far the reported CPU time may be behind: one system call in so long.
+const CPU_EVERY: Duration = Duration::from_millis(10);
+/// The token of the stop signal.
+const STOP: u64 = u64::MAX;
+
+/// Ends a link's thread from outside.
+#[derive(Debug)]
+pub(super) struct Stopper {
+    asked: AtomicBool,
+    wake: OwnedFd,
+}
+
+impl Stopper {
+    pub(super) fn new() -> io::Result<Self> {
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self { asked: AtomicBool::new(false), wake })
+    }
+
+    pub(super) fn stop(&self) {
+        self.asked.store(true, Ordering::Release);
+        // The counter of an eventfd is full after 2^64 - 2 stops.
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
+
+    pub(super) fn asked(&self) -> bool {
+        self.asked.load(Ordering::Acquire)
+    }
+}
+
+/// A socket that is ready, by the token it was added with.
+#[allow(dead_code, reason = "for the TCP relay")]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ready {
+    pub(super) token: u64,
+    pub(super) readable: bool,
+    pub(super) writable: bool,
+}
+
+/// How a socket tells that it is ready.
+#[allow(dead_code, reason = "for the TCP relay")]
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Trigger {
+    /// As long as it can be read.
+    Readable,
+    /// Once each time it becomes readable or writable.
+    Edges,
+}
+
+/// An epoll set, the clock of the link, and its thread's CPU time. Lives on the link's thread.
+#[derive(Debug)]
+pub(super) struct Poller {
+    epoll: OwnedFd,
+    stopper: Arc<Stopper>,
+    started: Instant,
+    cpu_at: Option<Duration>,
+}
+
+impl Poller {
+    pub(super) fn new(stopper: Arc<Stopper>) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &stopper.wake, epoll::EventData::new_u64(STOP), epoll::EventFlags::IN)?;
+        Ok(Self { epoll, stopper, started: Instant::now(), cpu_at: None })
+    }
+
+    /// Timers of the calling thread fire when they are due, not up to 50 us later.
+    pub(super) fn sharpen_timers() -> io::Result<()> {
+        Ok(prctl::set_timerslack(1)?)
+    }
+
+    pub(super) fn add(&self, socket: impl AsFd, token: u64, trigger: Trigger) -> io::Result<()> {
+        let flags = match trigger {
+            Trigger::Readable => epoll::EventFlags::IN,
+            Trigger::Edges => {
+                epoll::EventFlags::IN
+                    | epoll::EventFlags::OUT
+                    | epoll::EventFlags::RDHUP
+                    | epoll::EventFlags::ET
+            }
+        };
+        Ok(epoll::add(&self.epoll, socket, epoll::EventData::new_u64(token), flags)?)
+    }
+
+    /// Time since the link started.
+    pub(super) fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Waits until a socket is ready or `deadline` is there; without one until a socket is or [`Stopper::stop`].
+    ///
+    /// `false` ends the link.
+    pub(super) fn wait(&self, deadline: Option<Duration>, ready: &mut Vec<Ready>) -> io::Result<bool> {
+        ready.clear();
+        let left = deadline.map(|deadline| deadline.saturating_sub(self.now()));
+        let timeout = left.map(|left| Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        });
+        let mut space = [const { MaybeUninit::<epoll::Event>::uninit() }; EVENTS_MAX];
+        let events = match epoll::wait(&self.epoll, &mut space, timeout.as_ref()) {
+            Ok((events, _)) => events,
+            Err(Errno::INTR) => &mut [],
+            Err(why) => return Err(why.into()),
+        };
+        let sockets = events.iter().filter(|event| event.data.u64() != STOP);
+        ready.extend(sockets.map(|event| {
+            let flags = event.flags;
+            let failed = flags.intersects(epoll::EventFlags::ERR | epoll::EventFlags::HUP);
+            Ready {
+                token: event.data.u64(),
+                readable: failed || flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::RDHUP),
+                writable: failed || flags.contains(epoll::EventFlags::OUT),
+            }
+        }));
+        Ok(!self.stopper.asked())
+    }
+
+    /// Writes the CPU time to `board` when the last one is old, or when the thread may now sleep for long.
+    pub(super) fn publish_cpu(&mut self, board: &Board, deadline: Option<Duration>) -> io::Result<()> {
+        let now = self.now();
+        let old = self.cpu_at.is_none_or(|at| now >= at + CPU_EVERY);
+        if old || deadline.is_none_or(|deadline| deadline > now + CPU_EVERY) {
+            let usage = getrusage(UsageWho::RUSAGE_THREAD)?;
+            let cpu = [usage.user_time(), usage.system_time()].map(|time| {
+                let micros = time.tv_sec() * 1_000_000 + time.tv_usec();
+                Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+            });
+            board.update(|report| (report.cpu, report.elapsed) = (cpu[0] + cpu[1], now));
+            self.cpu_at = Some(now);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,3 @@
+//! Links between real sockets.
+
+mod udp;

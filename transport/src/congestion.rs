@@ -29,6 +29,16 @@ const TRIAL_AFTER_MAX: Duration = Duration::from_secs(320);
 /// What a round trip may be above the shortest one and still show no queue: a tenth, and this.
 const JITTER: Duration = Duration::from_millis(1);
 
+/// What may decide for the packets that a host sends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CongestionControl {
+    /// Whichever fits the path.
+    #[default]
+    Auto,
+    /// Cubic alone: runs repeat with their seed, which BBR's probing by chance does not.
+    Cubic,
+}
+
 /// Which controller decides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Congestion {
@@ -48,18 +58,14 @@ pub(crate) fn of(connection: &quinn::Connection) -> Congestion {
 /// Makes a [`Switching`] for each path.
 #[derive(Clone, Debug)]
 pub(crate) struct SwitchingConfig {
+    control: CongestionControl,
     initial_window_bytes: Option<u64>,
 }
 
 impl SwitchingConfig {
-    /// The usual first window.
-    pub(crate) fn new() -> SwitchingConfig {
-        SwitchingConfig { initial_window_bytes: None }
-    }
-
-    /// A first window of so many bytes.
-    pub(crate) fn with_initial_window(bytes: u64) -> SwitchingConfig {
-        SwitchingConfig { initial_window_bytes: Some(bytes) }
+    /// The usual first window, or one of so many bytes.
+    pub(crate) fn new(control: CongestionControl, initial_window_bytes: Option<u64>) -> SwitchingConfig {
+        SwitchingConfig { control, initial_window_bytes }
     }
 
     fn cubic(&self, window_bytes: Option<u64>) -> Arc<CubicConfig> {
@@ -149,7 +155,8 @@ impl Switching {
             (true, false) => 1,
             (true, true) => self.blind_losses + 1,
         };
-        if self.blind_losses >= BLIND_LOSSES && self.congestion() == Congestion::Cubic {
+        let may_switch = self.config.control == CongestionControl::Auto;
+        if may_switch && self.blind_losses >= BLIND_LOSSES && self.congestion() == Congestion::Cubic {
             self.take_bbr(now);
         }
     }

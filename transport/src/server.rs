@@ -17,7 +17,7 @@ use quinn::{AsyncUdpSocket, Connection, Endpoint, VarInt, crypto::rustls::QuicSe
 use tokio::{sync::Semaphore, time};
 
 use crate::{
-    congestion::{self, Congestion},
+    congestion::{self, Congestion, CongestionControl},
     endpoint,
     error::BindError,
     identity::Identity,
@@ -43,6 +43,8 @@ pub struct ServerConfig {
     pub limits: ServerLimits,
     /// How large packets may become.
     pub packets: PacketSize,
+    /// What sets the pace.
+    pub congestion: CongestionControl,
 }
 
 impl ServerConfig {
@@ -56,6 +58,7 @@ impl ServerConfig {
             identity,
             limits: ServerLimits::default(),
             packets: PacketSize::Auto,
+            congestion: CongestionControl::Auto,
         }
     }
 }
@@ -159,6 +162,7 @@ struct Shared<S> {
     serve: Arc<S>,
     limits: ServerLimits,
     packets: PacketSize,
+    congestion: CongestionControl,
     crypto: Arc<QuicServerConfig>,
     sessions: Arc<AtomicUsize>,
     live: Arc<Live>,
@@ -187,7 +191,7 @@ impl Server {
         sockets: Vec<(Arc<dyn AsyncUdpSocket>, Option<socket::Closed>)>,
         seed: endpoint::Seed,
     ) -> Result<Server, BindError> {
-        let ServerConfig { identity, limits, packets, .. } = config;
+        let ServerConfig { identity, limits, packets, congestion, .. } = config;
         let sessions = Arc::new(AtomicUsize::new(0));
         let live = Arc::<Live>::default();
         let shared = Arc::new(Shared {
@@ -195,6 +199,8 @@ impl Server {
             strangers: Arc::new(Semaphore::new(limits.strangers_max)),
             limits,
             packets,
+            congestion,
+            congestion,
             crypto: tls::server(&identity).map_err(BindError::Key)?,
             sessions: sessions.clone(),
             live: live.clone(),
@@ -281,7 +287,7 @@ impl Drop for Server {
 impl<S> Shared<S> {
     /// The settings for a connection with `peer`, as small as a stranger may have them.
     fn quic(&self, peer: SocketAddr) -> quinn::ServerConfig {
-        let mut transport = settings::transport(self.packets.resolve(peer));
+        let mut transport = settings::transport(self.packets.resolve(peer), self.congestion);
         transport.max_concurrent_bidi_streams(VarInt::from_u32(1));
         transport.stream_receive_window(VarInt::from_u32(session::STREAM_WINDOW_BYTES));
         transport.receive_window(VarInt::from_u32(session::STRANGER_WINDOW_BYTES));

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use quinn::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 
-use crate::congestion::SwitchingConfig;
+use crate::congestion::{CongestionControl, SwitchingConfig};
 
 /// How large packets may become.
 ///
@@ -48,7 +48,7 @@ pub(crate) const SILENCE: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT_MS: u32 = 4_500;
 
 /// What both ends set for a peer.
-pub(crate) fn transport(packets: PacketSize) -> TransportConfig {
+pub(crate) fn transport(packets: PacketSize, control: CongestionControl) -> TransportConfig {
     let mut config = TransportConfig::default();
     config.keep_alive_interval(Some(KEEP_ALIVE));
     config.max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))));
@@ -56,7 +56,7 @@ pub(crate) fn transport(packets: PacketSize) -> TransportConfig {
     config.max_concurrent_uni_streams(VarInt::from_u32(0));
     config.datagram_receive_buffer_size(None);
     let mut discovery = MtuDiscoveryConfig::default();
-    let mut congestion = SwitchingConfig::new();
+    let mut initial_window = None;
     match packets {
         PacketSize::Ethernet => {
             discovery.upper_bound(1_452);
@@ -72,10 +72,10 @@ pub(crate) fn transport(packets: PacketSize) -> TransportConfig {
             // A batch of two would not fit one send.
             config.enable_segmentation_offload(false);
             // A packet larger than the window never leaves: the window is ten packets and more.
-            congestion = SwitchingConfig::with_initial_window(1_000_000);
+            initial_window = Some(1_000_000);
         }
     }
-    config.congestion_controller_factory(Arc::new(congestion));
+    config.congestion_controller_factory(Arc::new(SwitchingConfig::new(control, initial_window)));
     config.mtu_discovery_config(Some(discovery));
     config
 }

@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use tokio::{runtime::Handle, time::Instant};
 use transport::{
     Client, ClientConfig, Identity, Server, ServerConfig,
+    congestion::CongestionControl,
     testing::{self, Link, LinkConfig},
 };
 use uring::{
@@ -83,6 +84,7 @@ impl Profile {
             reorder_ppm: ppm(&mut rng, 50_000),
             duplicate_ppm: ppm(&mut rng, 20_000),
             mtu_bytes: if rng.percent(20) { 1_472 } else { 9_000 },
+            bottleneck: None,
         };
         let slow = rng.percent(50);
         let disk = DiskFaults {
@@ -345,7 +347,8 @@ fn run_host(site: &Site<'_>, boot: u64) -> Running {
         disk: disk.clone(),
     })
     .unwrap();
-    let server = host.serve(link, HOST, ServerConfig::new(identity.clone())).unwrap();
+    let config = ServerConfig { congestion: CongestionControl::Cubic, ..ServerConfig::new(identity.clone()) };
+    let server = host.serve(link, HOST, config).unwrap();
     Running { host, server }
 }
 

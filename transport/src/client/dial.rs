@@ -21,6 +21,7 @@ use wire::Ticket;
 
 use super::{ClientConfig, session::Session};
 use crate::{
+    congestion::CongestionControl,
     endpoint,
     error::ConnectError,
     settings::{self, code},
@@ -159,7 +160,9 @@ impl Dialer {
         }
         let (crypto, mismatch) = tls::client(&self.ticket.host_key).map_err(io::Error::other)?;
         let mut config = quinn::ClientConfig::new(crypto);
-        let mut transport = settings::transport(self.config.packets.resolve(address));
+        // A mount sends requests alone: there is nothing to pace.
+        let mut transport =
+            settings::transport(self.config.packets.resolve(address), CongestionControl::Cubic);
         transport.receive_window(VarInt::from_u32(self.config.receive_window_bytes));
         // A host never opens a stream.
         transport.max_concurrent_bidi_streams(VarInt::from_u32(0));

@@ -200,7 +200,6 @@ impl Server {
             limits,
             packets,
             congestion,
-            congestion,
             crypto: tls::server(&identity).map_err(BindError::Key)?,
             sessions: sessions.clone(),
             live: live.clone(),

@@ -1,20 +1,40 @@
 //! The command line of `wormhole-engine`: what was typed, and how it becomes a [`crate::config::HostConfig`].
 //!
 //! Each command has a file with its options and what they mean; [`main`] parses, runs the command, and says how it
-//! went. [`size`] reads the units that both binaries take.
+//! went. An option is read in the same words wherever it is given: [`units`] and [`text`] check it, [`file`] and
+//! [`failure`] say where it was wrong. What both binaries need is public: these four, [`log`], [`endpoint`], [`topics`]
+//! and [`pages`].
 
 use clap::{Parser, Subcommand};
 
+pub mod endpoint;
+pub mod failure;
+pub mod file;
+mod help;
 mod host;
+mod limits;
+pub mod log;
+pub mod pages;
 mod run;
-pub mod size;
+pub mod text;
+pub mod topics;
+pub mod units;
 
-pub use host::{CliError, HostArgs};
+pub use host::{CliError, HostArgs, HostOptions, HostRun};
+pub use limits::LimitOptions;
 pub use run::main;
 
 /// Serves folders to other machines, read-only, over QUIC.
 #[derive(Debug, Parser)]
-#[command(name = "wormhole-engine", version, about, arg_required_else_help = true)]
+#[command(
+    name = "wormhole-engine",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    after_help = help::POINTER,
+    after_long_help = help::list()
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -26,7 +46,14 @@ pub struct Cli {
 pub enum Command {
     /// Serve folders until stopped (SIGTERM or ctrl-C)
     #[command(after_help = host::EXAMPLES)]
-    Host(HostArgs),
+    Host(Box<HostArgs>),
+    /// Explain a command or a topic; `help topics` lists them
+    Help(topics::HelpArgs),
+    /// Print what a shell needs to complete these commands
+    #[command(after_help = pages::COMPLETIONS_EXAMPLES)]
+    Completions(pages::CompletionsArgs),
+    /// Print the manual page, or write the pages of all commands and topics
+    Man(pages::ManArgs),
 }
 
 #[cfg(test)]

@@ -92,6 +92,18 @@ pub enum ConfigError {
         /// How many were given.
         count: usize,
     },
+    /// A bound that cannot be kept.
+    #[error("{value} {what}: give {min} to {max}")]
+    Limit {
+        /// What it bounds, with its unit.
+        what: &'static str,
+        /// What was given.
+        value: u64,
+        /// The least.
+        min: u64,
+        /// The most, which may be another setting.
+        max: u64,
+    },
     /// Too small or too large.
     #[error("{bytes} bytes of memory: give {MEMORY_BYTES_MIN} to {MEMORY_BYTES_MAX}")]
     Memory {
@@ -112,7 +124,10 @@ impl HostConfig {
             files_open_max: files_open_max_default(),
             // Sessions, then reads, then a second for threads: below the five seconds a service manager is promised.
             stop_deadline: Duration::from_millis(1_500),
-            limits: ServerLimits::default(),
+            limits: ServerLimits {
+                host_answer_bytes_max: MEMORY_BYTES_DEFAULT as u64 / 4 * 3,
+                ..ServerLimits::default()
+            },
         }
     }
 
@@ -143,7 +158,43 @@ impl HostConfig {
         if !(MEMORY_BYTES_MIN..=MEMORY_BYTES_MAX).contains(&self.memory_bytes) {
             return Err(ConfigError::Memory { bytes: self.memory_bytes });
         }
-        Ok(())
+        self.validate_limits()
+    }
+
+    /// A bound of zero would serve nobody; one of a mount beyond the host's bounds nothing.
+    fn validate_limits(&self) -> Result<(), ConfigError> {
+        let ServerLimits { connections_max, strangers_max, sessions_max, .. } = self.limits;
+        let ServerLimits { requests_max, host_requests_max, bulk_bytes_max, .. } = self.limits;
+        let ServerLimits { answer_bytes_max, host_answer_bytes_max, .. } = self.limits;
+        let ServerLimits { handshakes_per_s, handshakes_burst, .. } = self.limits;
+        let count = |number: usize| number as u64;
+        let rules = [
+            ("connections at once", count(connections_max), 1, u64::MAX),
+            ("connections before a ticket is proved", count(strangers_max), 1, count(connections_max)),
+            ("mounts at once", count(sessions_max), 1, count(connections_max)),
+            ("requests of all mounts at once", host_requests_max.into(), 1, u64::MAX),
+            ("requests of each mount at once", requests_max.into(), 1, host_requests_max.into()),
+            ("bytes of answers to all mounts", host_answer_bytes_max, limits::READ_BYTES_MAX, u64::MAX),
+            (
+                "bytes of answers to each mount",
+                answer_bytes_max.into(),
+                limits::READ_BYTES_MAX,
+                host_answer_bytes_max,
+            ),
+            (
+                "bytes of read-ahead to each mount",
+                bulk_bytes_max.into(),
+                limits::READ_BYTES_MAX,
+                answer_bytes_max.into(),
+            ),
+            ("new connections a second from one address", handshakes_per_s.into(), 1, u64::MAX),
+            ("new connections at once from one address", handshakes_burst.into(), 1, u64::MAX),
+        ];
+        let broken = rules.into_iter().find(|(_, value, min, max)| !(min..=max).contains(&value));
+        match broken {
+            Some((what, value, min, max)) => Err(ConfigError::Limit { what, value, min, max }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -175,6 +226,25 @@ mod tests {
     #[test]
     fn the_defaults_make_a_host() {
         assert_eq!(config(&["a", "b"]).validate(), Ok(()));
+    }
+
+    #[test]
+    fn bounds_that_cannot_be_kept_are_refused() {
+        let broken = |change: fn(&mut ServerLimits)| {
+            let mut config = config(&["a"]);
+            change(&mut config.limits);
+            config.validate().unwrap_err().to_string()
+        };
+        assert_eq!(broken(|limits| limits.sessions_max = 0), "0 mounts at once: give 1 to 512");
+        assert_eq!(
+            broken(|limits| limits.requests_max = limits.host_requests_max + 1),
+            "16385 requests of each mount at once: give 1 to 16384"
+        );
+        assert_eq!(
+            broken(|limits| limits.answer_bytes_max = 65 << 20),
+            "68157440 bytes of answers to each mount: give 1048576 to 50331648"
+        );
+        assert!(broken(|limits| limits.handshakes_burst = 0).starts_with("0 new connections at once"));
     }
 
     #[test]

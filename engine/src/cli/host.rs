@@ -3,14 +3,26 @@
 use std::{
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use clap::Args;
 use rustix::process::{Resource, getrlimit};
+use serde::Deserialize;
 use wire::Name;
 
-use super::size::parse_size;
-use crate::config::{HostConfig, PORT_DEFAULT, ShareConfig, listen_everywhere};
+use super::{
+    failure::Failure,
+    file,
+    limits::LimitOptions,
+    log::{Filter, Format, LogConfig},
+    text,
+    units::Size,
+};
+use crate::config::{
+    HostConfig, MEMORY_BYTES_DEFAULT, MEMORY_BYTES_MAX, MEMORY_BYTES_MIN, PORT_DEFAULT, ShareConfig,
+    listen_everywhere,
+};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -23,50 +35,129 @@ Examples:
 
 The ticket is a password: who has it reads the folders. It stays the same after a restart.";
 
-/// The options of `wormhole-engine host`, as typed.
+/// `wormhole-engine host`, as typed.
 #[derive(Debug, Args)]
 pub struct HostArgs {
-    /// Folders to serve, as DIR or NAME=DIR; up to 10. The name defaults to the folder's own
-    #[arg(required = true, value_name = "DIR", value_parser = parse_share)]
-    pub shares: Vec<ShareArg>,
+    /// Options that a configuration file may give, too.
+    #[command(flatten)]
+    pub options: HostOptions,
+
+    /// Take from this file (TOML) what neither the command line nor the environment says; `wormhole-engine help config`
+    #[arg(long, value_name = "FILE", env = "WORMHOLE_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+/// What the command line, the environment and a configuration file may say of a host; each where it is given.
+#[derive(Clone, Debug, Default, Args, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HostOptions {
+    /// Folders to serve, as DIR or NAME=DIR; up to 10. The name defaults to the folder's own. They replace those of a
+    /// configuration file
+    #[arg(id = "shares", value_name = "DIR")]
+    pub share: Vec<ShareOptions>,
+
     /// UDP address and port to listen on: ADDR:PORT, PORT or ADDR; port 0 picks one. Repeatable
     /// [default: port 4433 on every address]
-    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_listen, value_delimiter = ',', env = "WORMHOLE_LISTEN")]
-    pub listen: Vec<Listen>,
+    #[arg(long, value_name = "ADDR:PORT", value_delimiter = ',', env = "WORMHOLE_LISTEN")]
+    #[serde(deserialize_with = "text::list")]
+    pub listen: Option<Vec<Listen>>,
+
     /// What the ticket says instead of this machine's addresses. Repeatable
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', env = "WORMHOLE_ADVERTISE")]
-    pub advertise: Vec<String>,
+    #[serde(deserialize_with = "text::list")]
+    pub advertise: Option<Vec<Advertise>>,
+
     /// Write the ticket there (mode 0600) once ready, instead of to stdout
     #[arg(long, value_name = "FILE", env = "WORMHOLE_TICKET_FILE")]
+    #[serde(deserialize_with = "text::value")]
     pub ticket_file: Option<PathBuf>,
+
     /// Where the host's keys are kept [default: $XDG_STATE_HOME/wormhole]
     #[arg(long, value_name = "DIR", env = "WORMHOLE_STATE_DIR")]
+    #[serde(deserialize_with = "text::value")]
     pub state_dir: Option<PathBuf>,
+
+    /// Do not serve what this pattern matches, in the syntax of gitignore(5), relative to each share. Repeatable
+    #[arg(long, value_name = "PATTERN", env = "WORMHOLE_EXCLUDE")]
+    #[serde(deserialize_with = "text::list")]
+    pub exclude: Option<Vec<String>>,
+
+    /// Of the files, serve only what one of these patterns matches. Repeatable
+    #[arg(long, value_name = "PATTERN", env = "WORMHOLE_INCLUDE")]
+    #[serde(deserialize_with = "text::list")]
+    pub include: Option<Vec<String>>,
+
     /// Serve counters as Prometheus text under http://ADDR:PORT/metrics
     #[arg(long, value_name = "ADDR:PORT", env = "WORMHOLE_METRICS")]
+    #[serde(deserialize_with = "text::value")]
     pub metrics: Option<SocketAddr>,
-    /// Memory for reads in progress, such as 64MiB
-    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_size, env = "WORMHOLE_MEMORY")]
-    pub memory: usize,
-    /// What to log on stderr: error, warn, info, debug, trace, or a filter such as info,transport=debug
-    #[arg(long, value_name = "LEVEL", default_value = "info", env = "WORMHOLE_LOG")]
-    pub log: String,
+
+    /// Memory for reads in progress, from 8MiB to 64GiB [default: 64MiB]
+    #[arg(long, value_name = "SIZE", env = "WORMHOLE_MEMORY")]
+    #[serde(deserialize_with = "text::value")]
+    pub memory: Option<Size<{ MEMORY_BYTES_MIN as u64 }, { MEMORY_BYTES_MAX as u64 }>>,
+
+    /// What to log on stderr: error, warn, info, debug, trace, or a filter such as info,transport=debug [default: info]
+    #[arg(long, value_name = "LEVEL", env = "WORMHOLE_LOG")]
+    #[serde(deserialize_with = "text::value")]
+    pub log: Option<Filter>,
+
+    /// How: a line of text, or a JSON object a line [default: text]
+    #[arg(long, value_name = "FORMAT", env = "WORMHOLE_LOG_FORMAT", value_enum)]
+    #[serde(deserialize_with = "text::value")]
+    pub log_format: Option<Format>,
+
+    /// What mounts may use up.
+    #[command(flatten)]
+    pub limits: LimitOptions,
 }
 
-/// A folder to serve as it was typed.
+/// A folder to serve, as typed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShareOptions {
+    /// Its name; the folder's own unless given.
+    #[serde(default, deserialize_with = "text::value")]
+    pub name: Option<ShareName>,
+    /// The folder.
+    #[serde(deserialize_with = "text::path")]
+    pub path: PathBuf,
+    /// Besides [`HostOptions::exclude`].
+    #[serde(default, deserialize_with = "text::list")]
+    pub exclude: Option<Vec<String>>,
+    /// Besides [`HostOptions::include`].
+    #[serde(default, deserialize_with = "text::list")]
+    pub include: Option<Vec<String>>,
+}
+
+/// The name of a share, as typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShareArg {
-    name: Option<Name>,
-    root: PathBuf,
-}
+pub struct ShareName(pub Name);
 
-/// An address to listen on as it was typed.
+/// An address to listen on, as typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listen {
     /// A port on every address.
     Port(u16),
     /// One address.
     At(SocketAddr),
+}
+
+/// An address for tickets, as typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advertise(pub String);
+
+/// What `wormhole-engine host` is to do.
+#[derive(Debug)]
+pub struct HostRun {
+    /// The host.
+    pub config: HostConfig,
+    /// Where its ticket goes; standard output unless given.
+    pub ticket_file: Option<PathBuf>,
+    /// Where its counters are read.
+    pub metrics: Option<SocketAddr>,
+    /// What it says meanwhile.
+    pub log: LogConfig,
 }
 
 /// Descriptors a host may open at least: it starts with about twenty, the rest is for ten shares, lookups and reads.
@@ -80,6 +171,19 @@ pub enum CliError {
     Nameless {
         /// The folder.
         root: PathBuf,
+    },
+    /// Name one.
+    #[error(
+        "no folder to serve: name one (wormhole-engine host DIR), or give a configuration with a [[share]] (--config FILE)"
+    )]
+    NoShare,
+    /// Give less, or more memory.
+    #[error("--max-bytes {bytes} is more than --memory {memory_bytes}: answers come out of that memory")]
+    MoreThanMemory {
+        /// Of answers under way.
+        bytes: u64,
+        /// Of buffers.
+        memory_bytes: usize,
     },
     /// Raise the limit: below it, starting fails at whichever descriptor is one too many.
     #[error(
@@ -95,36 +199,106 @@ pub enum CliError {
 }
 
 impl HostArgs {
-    /// The host these options describe.
+    /// The host that command line, environment and configuration file describe, in this order of precedence.
     ///
     /// # Errors
-    /// When a folder has no name, no place for the keys is known, or the process may open too few files.
-    pub fn config(&self) -> Result<HostConfig, CliError> {
+    /// [`Failure::Usage`] where they describe none; [`Failure::Failed`] where the file cannot be read, or the process may
+    /// open too few files.
+    pub fn resolve(self) -> Result<HostRun, Failure> {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         if limit < OPEN_FILES_MIN {
-            return Err(CliError::OpenFiles { limit });
+            return Err(CliError::OpenFiles { limit }.into());
         }
-        let shares = self.shares.iter().map(ShareArg::config).collect::<Result<_, _>>()?;
-        let state_dir = match &self.state_dir {
-            Some(dir) => dir.clone(),
-            None => default_state_dir(|name| std::env::var_os(name).map(PathBuf::from))
-                .ok_or(CliError::NoStateDir)?,
+        let options = match &self.config {
+            Some(path) => self.options.or(HostOptions::read(path)?),
+            None => self.options,
         };
-        let mut config = HostConfig::new(shares, state_dir);
-        if !self.listen.is_empty() {
-            config.listen = self.listen.iter().flat_map(Listen::addresses).collect();
-        }
-        config.advertise.clone_from(&self.advertise);
-        config.memory_bytes = self.memory;
-        Ok(config)
+        let run = options.resolve().map_err(|error| Failure::Usage(error.to_string()))?;
+        run.config.validate().map_err(|error| Failure::Usage(error.to_string()))?;
+        Ok(run)
     }
 }
 
-impl ShareArg {
-    fn config(&self) -> Result<ShareConfig, CliError> {
-        let name = self.name.clone().or_else(|| own_name(&self.root));
-        let name = name.ok_or_else(|| CliError::Nameless { root: self.root.clone() })?;
-        Ok(ShareConfig::new(name, self.root.clone()))
+impl HostOptions {
+    /// Those of a configuration file; its relative paths start at its folder.
+    ///
+    /// # Errors
+    /// As [`file::read`].
+    pub fn read(path: &Path) -> Result<HostOptions, Failure> {
+        let mut options: HostOptions = file::read(path)?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let paths = options.share.iter_mut().map(|share| &mut share.path);
+        for path in paths.chain(&mut options.ticket_file).chain(&mut options.state_dir) {
+            *path = folder.join(&*path);
+        }
+        Ok(options)
+    }
+
+    /// These, and `others` where these are silent.
+    pub fn or(self, others: HostOptions) -> HostOptions {
+        HostOptions {
+            share: if self.share.is_empty() { others.share } else { self.share },
+            listen: self.listen.or(others.listen),
+            advertise: self.advertise.or(others.advertise),
+            ticket_file: self.ticket_file.or(others.ticket_file),
+            state_dir: self.state_dir.or(others.state_dir),
+            exclude: self.exclude.or(others.exclude),
+            include: self.include.or(others.include),
+            metrics: self.metrics.or(others.metrics),
+            memory: self.memory.or(others.memory),
+            log: self.log.or(others.log),
+            log_format: self.log_format.or(others.log_format),
+            limits: self.limits.or(others.limits),
+        }
+    }
+
+    /// Where the keys of this host are kept.
+    ///
+    /// # Errors
+    /// [`CliError::NoStateDir`].
+    pub fn state_dir(&self) -> Result<PathBuf, CliError> {
+        let given = self.state_dir.clone();
+        given
+            .or_else(|| default_state_dir(|name| std::env::var_os(name).map(PathBuf::from)))
+            .ok_or(CliError::NoStateDir)
+    }
+
+    fn resolve(self) -> Result<HostRun, CliError> {
+        if self.share.is_empty() {
+            return Err(CliError::NoShare);
+        }
+        let state_dir = self.state_dir()?;
+        let (exclude, include) = (self.exclude.unwrap_or_default(), self.include.unwrap_or_default());
+        let share = |share: &ShareOptions| share.config(&exclude, &include);
+        let mut config = HostConfig::new(self.share.iter().map(share).collect::<Result<_, _>>()?, state_dir);
+        if let Some(listen) = &self.listen {
+            config.listen = listen.iter().flat_map(Listen::addresses).collect();
+        }
+        config.advertise =
+            self.advertise.unwrap_or_default().into_iter().map(|Advertise(text)| text).collect();
+        // Its bound is a usize.
+        config.memory_bytes = self
+            .memory
+            .map_or(MEMORY_BYTES_DEFAULT, |Size(bytes)| usize::try_from(bytes).unwrap_or(usize::MAX));
+        config.limits = self.limits.resolve(config.memory_bytes);
+        let (bytes, memory_bytes) = (config.limits.host_answer_bytes_max, config.memory_bytes);
+        if bytes > memory_bytes as u64 {
+            return Err(CliError::MoreThanMemory { bytes, memory_bytes });
+        }
+        let log = LogConfig::new(self.log, "info", self.log_format);
+        Ok(HostRun { config, ticket_file: self.ticket_file, metrics: self.metrics, log })
+    }
+}
+
+impl ShareOptions {
+    /// The share, with these patterns before its own: of two that clash, the later one counts.
+    fn config(&self, exclude: &[String], include: &[String]) -> Result<ShareConfig, CliError> {
+        let name = self.name.clone().map(|ShareName(name)| name).or_else(|| own_name(&self.path));
+        let name = name.ok_or_else(|| CliError::Nameless { root: self.path.clone() })?;
+        let mut share = ShareConfig::new(name, self.path.clone());
+        share.exclude = [exclude, self.exclude.as_deref().unwrap_or_default()].concat();
+        share.include = [include, self.include.as_deref().unwrap_or_default()].concat();
+        Ok(share)
     }
 }
 
@@ -134,6 +308,57 @@ impl Listen {
             Listen::Port(port) => listen_everywhere(*port),
             Listen::At(address) => vec![*address],
         }
+    }
+}
+
+impl FromStr for ShareName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ShareName, String> {
+        Name::new(text.as_bytes()).map(ShareName).map_err(|_| format!("{text:?} cannot be a share's name"))
+    }
+}
+
+impl FromStr for ShareOptions {
+    type Err = String;
+
+    /// `NAME=DIR` when what stands before the first `=` could be a name; `./a=b` is the folder `a=b`.
+    fn from_str(text: &str) -> Result<ShareOptions, String> {
+        let (name, path) = match text.split_once('=').filter(|(name, _)| !name.contains('/')) {
+            Some((_, "")) => return Err(format!("{text:?}: the folder is missing after NAME=")),
+            Some((name, path)) => (Some(name.parse()?), path),
+            None if text.is_empty() => return Err("\"\" is an empty path".to_owned()),
+            None => (None, text),
+        };
+        Ok(ShareOptions { name, path: path.into(), ..ShareOptions::default() })
+    }
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Listen, String> {
+        if let Ok(port) = text.parse() {
+            return Ok(Listen::Port(port));
+        }
+        if let Ok(address) = text.parse() {
+            return Ok(Listen::At(address));
+        }
+        let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+        bare.parse::<IpAddr>().map(|ip| Listen::At(SocketAddr::new(ip, PORT_DEFAULT))).map_err(|_| {
+            format!("{text:?} is no address: write ADDR:PORT, PORT or ADDR, such as 0.0.0.0:4433, 4433 or [::1]:4433")
+        })
+    }
+}
+
+impl FromStr for Advertise {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Advertise, String> {
+        if wire::ticket::is_address(text) {
+            return Ok(Advertise(text.to_owned()));
+        }
+        Err(format!("{text:?} is no address for a ticket: write HOST:PORT, an IPv6 address in brackets"))
     }
 }
 
@@ -152,95 +377,5 @@ fn default_state_dir(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathB
     Some(base.or_else(service)?.join("wormhole"))
 }
 
-/// `NAME=DIR` when what stands before the first `=` could be a name; `./a=b` is the folder `a=b`.
-fn parse_share(text: &str) -> Result<ShareArg, String> {
-    if let Some((name, root)) = text.split_once('=').filter(|(name, _)| !name.contains('/')) {
-        if root.is_empty() {
-            return Err("the folder is missing after NAME=".to_owned());
-        }
-        let name = Name::new(name.as_bytes()).map_err(|_| format!("{name:?} cannot be a share's name"))?;
-        return Ok(ShareArg { name: Some(name), root: root.into() });
-    }
-    if text.is_empty() {
-        Err("an empty path".to_owned())
-    } else {
-        Ok(ShareArg { name: None, root: text.into() })
-    }
-}
-
-fn parse_listen(text: &str) -> Result<Listen, String> {
-    if let Ok(port) = text.parse() {
-        return Ok(Listen::Port(port));
-    }
-    if let Ok(address) = text.parse() {
-        return Ok(Listen::At(address));
-    }
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    bare.parse::<IpAddr>()
-        .map(|ip| Listen::At(SocketAddr::new(ip, PORT_DEFAULT)))
-        .map_err(|_| "write ADDR:PORT, PORT or ADDR, such as 0.0.0.0:4433, 4433 or [::1]:4433".to_owned())
-}
-
 #[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-    use crate::cli::{Cli, Command};
-
-    fn host(args: &[&str]) -> HostArgs {
-        let Command::Host(args) =
-            Cli::try_parse_from([&["wormhole-engine", "host"], args].concat()).unwrap().command;
-        args
-    }
-
-    #[test]
-    fn folders_with_and_without_a_name() {
-        let config = host(&["/srv/a", "b=/srv/x=y", "./c=d", "--state-dir", "/s"]).config().unwrap();
-        let shares: Vec<_> =
-            config.shares.iter().map(|s| (s.name.to_string(), s.root.to_str().unwrap())).collect();
-        let expected = [("a", "/srv/a"), ("b", "/srv/x=y"), ("c=d", "./c=d")];
-        assert_eq!(shares, expected.map(|(name, root)| (name.to_owned(), root)));
-        let root = host(&["/", "--state-dir", "/s"]).config();
-        assert!(matches!(root, Err(CliError::Nameless { .. })));
-        assert_eq!(
-            host(&["files=/", "--state-dir", "/s"]).config().unwrap().shares[0].name.as_bytes(),
-            b"files"
-        );
-    }
-
-    #[test]
-    fn wrong_usage_is_exit_code_two() {
-        for args in [&["--no-such-flag"][..], &[], &["/a", "--listen", "x"], &["/a", "--memory", "lots"]] {
-            let error = Cli::try_parse_from([&["wormhole-engine", "host"], args].concat()).unwrap_err();
-            assert_eq!(error.exit_code(), 2, "{args:?}");
-        }
-    }
-
-    #[test]
-    fn addresses_to_listen_on() {
-        assert_eq!(parse_listen("5000"), Ok(Listen::Port(5000)));
-        assert_eq!(parse_listen("10.0.0.1:9"), Ok(Listen::At("10.0.0.1:9".parse().unwrap())));
-        assert_eq!(parse_listen("10.0.0.1"), Ok(Listen::At("10.0.0.1:4433".parse().unwrap())));
-        assert_eq!(parse_listen("[::1]"), Ok(Listen::At("[::1]:4433".parse().unwrap())));
-        assert_eq!(parse_listen("::1"), Ok(Listen::At("[::1]:4433".parse().unwrap())));
-        assert!(parse_listen("70000").is_err());
-        let config = host(&["/a", "--state-dir", "/s", "--listen", "127.0.0.1:0"]).config().unwrap();
-        assert_eq!(config.listen, ["127.0.0.1:0".parse().unwrap()]);
-    }
-
-    #[test]
-    fn keys_are_kept_where_the_user_expects_them() {
-        let env = |pairs: &'static [(&str, &str)]| {
-            move |name: &str| pairs.iter().find(|(n, _)| *n == name).map(|(_, value)| PathBuf::from(value))
-        };
-        let dir = |pairs| default_state_dir(env(pairs)).map(|path| path.to_str().unwrap().to_owned());
-        assert_eq!(dir(&[("XDG_STATE_HOME", "/x"), ("HOME", "/h")]).unwrap(), "/x/wormhole");
-        assert_eq!(
-            dir(&[("XDG_STATE_HOME", "relative"), ("HOME", "/h")]).unwrap(),
-            "/h/.local/state/wormhole"
-        );
-        let root = rustix::process::geteuid().is_root();
-        assert_eq!(dir(&[]), root.then(|| "/var/lib/wormhole".to_owned()));
-    }
-}
+mod tests;

@@ -73,8 +73,17 @@ pub(crate) fn start(command: &mut Command) -> Running {
 
 /// The one line of a host that did not start.
 pub(crate) fn failure(output: &Output) -> String {
+    ended_with(1, output)
+}
+
+/// The one line of a host that was asked for what makes no sense.
+pub(crate) fn misuse(output: &Output) -> String {
+    ended_with(2, output)
+}
+
+fn ended_with(code: i32, output: &Output) -> String {
     let text = String::from_utf8(output.stderr.clone()).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert_eq!(output.status.code(), Some(code), "{text}");
     assert_eq!(text.lines().count(), 1, "{text}");
     assert!(text.starts_with("wormhole-engine: "), "{text}");
     assert!(output.stdout.is_empty());

@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     mounts::Mounted,
-    process::{command, command_at, failure},
+    process::{command, command_at, failure, misuse},
 };
 
 /// The user and group that own nothing.
@@ -39,8 +39,8 @@ fn folders_options_and_addresses_that_do_not_serve() {
     let ticket = failure(&run(&[&at(""), "--ticket-file", &at("")]));
     assert!(ticket.contains("--ticket-file"), "{ticket}");
     assert_eq!(names(dir.path()), ["file"], "no half a ticket");
-    let memory = failure(&run(&[&at(""), "--memory", "1"]));
-    assert!(memory.contains("memory"), "{memory}");
+    let memory = misuse(&run(&[&at(""), "--memory", "1"]));
+    assert!(memory.contains("--memory: \"1\" is not from 8MiB to 64GiB"), "{memory}");
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let scraped = listener.local_addr().unwrap().to_string();
     let metrics = failure(&run(&[&at(""), "--metrics", &scraped]));
@@ -57,10 +57,10 @@ fn folders_options_and_addresses_that_do_not_serve() {
 #[test]
 fn shares_that_clash_or_are_too_many() {
     let (dir, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let clash = failure(&command(state.path()).args([dir.path(), dir.path()]).output().unwrap());
+    let clash = misuse(&command(state.path()).args([dir.path(), dir.path()]).output().unwrap());
     assert!(clash.contains("NAME=DIR"), "{clash}");
     let many: Vec<String> = (0..11).map(|n| format!("s{n}={}", dir.path().display())).collect();
-    let many = failure(&command(state.path()).args(many).output().unwrap());
+    let many = misuse(&command(state.path()).args(many).output().unwrap());
     assert!(many.contains("11 shares") && many.contains("second host"), "{many}");
     assert_eq!(names(state.path()), [""; 0], "nothing is made before the options are right");
 }

@@ -1,0 +1,109 @@
+//! What a process says while it works: events at or above a level, a line each, as text or as JSON, on standard error.
+
+use std::{
+    io::{self, IsTerminal},
+    panic,
+    str::FromStr,
+};
+
+use clap::ValueEnum;
+use tracing_subscriber::EnvFilter;
+
+/// A level (error, warn, info, debug, trace, off), or a list of levels by module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filter(String);
+
+impl FromStr for Filter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Filter, String> {
+        match EnvFilter::try_new(text) {
+            Ok(_) => Ok(Filter(text.to_owned())),
+            Err(error) => Err(format!(
+                "{text:?} is no level (error, warn, info, debug, trace) and no filter such as info,transport=debug: {error}"
+            )),
+        }
+    }
+}
+
+/// How a line looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Time, level, message, fields.
+    #[default]
+    Text,
+    /// One JSON object: timestamp, level, message, and each field.
+    Json,
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Format, String> {
+        <Format as ValueEnum>::from_str(text, false)
+            .map_err(|_| format!("{text:?} is no format: write text or json"))
+    }
+}
+
+/// What is said, and how.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    filter: Filter,
+    format: Format,
+    may_color: bool,
+}
+
+impl LogConfig {
+    /// What was asked for, `level` and text where nothing was.
+    pub fn new(filter: Option<Filter>, level: &str, format: Option<Format>) -> LogConfig {
+        LogConfig {
+            filter: filter.unwrap_or_else(|| Filter(level.to_owned())),
+            format: format.unwrap_or_default(),
+            may_color: true,
+        }
+    }
+
+    /// Without colours, for output that is kept.
+    #[must_use]
+    pub fn without_color(self) -> LogConfig {
+        LogConfig { may_color: false, ..self }
+    }
+
+    /// Begins to log; a panic is logged from here on, in one line. Call it once a process.
+    pub fn start(&self) {
+        let log = tracing_subscriber::fmt()
+            .with_env_filter(EnvFilter::new(&self.filter.0))
+            .with_writer(io::stderr)
+            .with_target(false)
+            // It would panic where standard error is closed.
+            .log_internal_errors(false);
+        match self.format {
+            Format::Text => log.with_ansi(self.may_color && io::stderr().is_terminal()).init(),
+            Format::Json => {
+                log.json().flatten_event(true).with_current_span(false).with_span_list(false).init()
+            }
+        }
+        panic::set_hook(Box::new(|panicked| {
+            let reason = panicked.payload_as_str().unwrap_or("no reason given").replace('\n', " ");
+            let place = panicked.location().map(ToString::to_string).unwrap_or_default();
+            let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
+            tracing::error!(place, thread, reason, "panicked: this is a fault of wormhole, please report it");
+        }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_checked_where_they_are_read() {
+        for good in ["info", "off", "info,transport=debug", "wormhole_engine::read=trace"] {
+            assert_eq!(good.parse(), Ok(Filter(good.to_owned())));
+        }
+        let bad = "info,transport=loud".parse::<Filter>().unwrap_err();
+        assert!(bad.contains("\"info,transport=loud\"") && bad.contains("no level"), "{bad}");
+        assert_eq!("json".parse(), Ok(Format::Json));
+        assert!("xml".parse::<Format>().is_err());
+    }
+}

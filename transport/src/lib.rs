@@ -25,5 +25,5 @@ pub use error::{BindError, CallError, ConnectError};
 pub use identity::{Identity, IdentityError};
 pub use lane::Lane;
 pub use serve::{Answer, Serve, SessionEnd, SessionSummary};
-pub use server::{PathStats, Server, ServerConfig, ServerLimits};
+pub use server::{PathStats, Server, ServerConfig, ServerLimits, Usage};
 pub use settings::PacketSize;

@@ -1,23 +1,18 @@
 //! The host's side: endpoints that take mounts in and answer them through [`Serve`].
 
 use std::{
-    collections::HashMap,
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    num::NonZeroU64,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
 use parking_lot::Mutex;
-use quinn::{AsyncUdpSocket, Connection, Endpoint, VarInt, crypto::rustls::QuicServerConfig};
-use tokio::{sync::Semaphore, time};
+use quinn::{AsyncUdpSocket, Endpoint, VarInt, crypto::rustls::QuicServerConfig};
+use tokio::{task::AbortHandle, time};
 
 use crate::{
-    congestion::{self, Congestion, CongestionControl},
+    congestion::CongestionControl,
     endpoint,
     error::BindError,
     identity::Identity,
@@ -26,8 +21,23 @@ use crate::{
     socket, tls,
 };
 
+mod admission;
+mod bucket;
+mod door;
+mod greeting;
+mod limits;
+mod occupancy;
 mod request;
 mod session;
+mod usage;
+
+pub use limits::ServerLimits;
+use occupancy::Occupancy;
+pub use usage::{PathStats, Usage};
+
+/// Bytes of a connection that has not been looked at yet, and of all such. They wait for no longer than it takes the lane
+/// to come to them; quinn's defaults are 10 MB and 100 MB.
+const INCOMING_BYTES_MAX: (u64, u64) = (64 << 10, 4 << 20);
 
 /// The port a host listens on unless told otherwise.
 pub const DEFAULT_PORT: u16 = 4433;
@@ -63,110 +73,22 @@ impl ServerConfig {
     }
 }
 
-/// What peers may use up.
-#[derive(Clone, Debug)]
-pub struct ServerLimits {
-    /// Connections at once, those that have not said hello included.
-    pub connections_max: usize,
-    /// Connections at once that have not been admitted; from half of it, a peer must first prove its address.
-    pub strangers_max: usize,
-    /// From a peer's first packet to the end of the handshake.
-    pub handshake_deadline: Duration,
-    /// From there until the hello is whole, and for the host to decide about it.
-    pub hello_deadline: Duration,
-    /// From the first byte of a request to its last.
-    pub request_deadline: Duration,
-    /// The most that a request's own deadline may say: for the answer, and again for its delivery.
-    pub answer_deadline: Duration,
-    /// Requests of one session at once.
-    pub requests_max: u32,
-    /// Bytes of read-ahead and warm-up in one session that are read, sent or not yet acked. Half of the send window, so
-    /// that a demand read never waits behind it.
-    pub bulk_bytes_max: u32,
-    /// The same for answers of all kinds and classes.
-    pub answer_bytes_max: u32,
-    /// Admitted mounts at once.
-    pub sessions_max: usize,
-    /// Requests of all sessions at once.
-    pub host_requests_max: u32,
-    /// Bytes of answers of all sessions that are read, sent or not yet acked.
-    pub host_answer_bytes_max: u64,
-    /// New connections a second from one address, in the long run.
-    pub handshakes_per_s: u32,
-    /// New connections from one address at once.
-    pub handshakes_burst: u32,
-    /// Bytes of answers a second to one mount; `None` for no bound.
-    pub session_bytes_per_s: Option<NonZeroU64>,
-    /// Bytes of answers a second to all mounts together; `None` for no bound.
-    pub host_bytes_per_s: Option<NonZeroU64>,
-}
-
-impl Default for ServerLimits {
-    fn default() -> ServerLimits {
-        ServerLimits {
-            connections_max: 512,
-            strangers_max: 64,
-            handshake_deadline: Duration::from_secs(10),
-            hello_deadline: Duration::from_secs(2),
-            request_deadline: Duration::from_secs(10),
-            answer_deadline: Duration::from_secs(60),
-            requests_max: 1_024,
-            bulk_bytes_max: 5_000_000,
-            answer_bytes_max: 16 << 20,
-            sessions_max: 256,
-            host_requests_max: 16_384,
-            host_answer_bytes_max: 48 << 20,
-            handshakes_per_s: 20,
-            handshakes_burst: 200,
-            session_bytes_per_s: None,
-            host_bytes_per_s: None,
-        }
-    }
-}
-
 /// A host that serves. Dropping it closes every session at once; [`Server::shutdown`] does so in good order.
 #[derive(Debug)]
 pub struct Server {
     endpoints: Mutex<Vec<(Endpoint, Option<socket::Closed>)>>,
     addresses: Vec<SocketAddr>,
-    sessions: Arc<AtomicUsize>,
-    live: Arc<Live>,
-}
-
-/// Connections that are admitted, by their number; as many as sessions.
-type Live = Mutex<HashMap<usize, Connection>>;
-
-/// The way to one mount, as the host sees it.
-#[derive(Clone, Copy, Debug)]
-pub struct PathStats {
-    /// The mount's address.
-    pub peer: SocketAddr,
-    /// The round trip in microseconds, smoothed.
-    pub rtt_us: u64,
-    /// Bytes of UDP payload the path is known to carry to the mount.
-    pub mtu_bytes: u16,
-    /// The congestion window towards the mount.
-    pub cwnd_bytes: u64,
-    /// What the congestion window follows.
-    pub congestion: Congestion,
-    /// Packets to the mount that were lost.
-    pub lost_packets: u64,
-    /// Times the path stopped to carry packets of the size found.
-    pub black_holes: u64,
-    /// Bytes of UDP payload sent.
-    pub sent_bytes: u64,
+    occupancy: Arc<Occupancy>,
+    pace: AbortHandle,
 }
 
 /// What the tasks of a server share.
 struct Shared<S> {
     serve: Arc<S>,
-    limits: ServerLimits,
     packets: PacketSize,
     congestion: CongestionControl,
     crypto: Arc<QuicServerConfig>,
-    sessions: Arc<AtomicUsize>,
-    live: Arc<Live>,
-    strangers: Arc<Semaphore>,
+    occupancy: Arc<Occupancy>,
 }
 
 impl Server {
@@ -192,17 +114,13 @@ impl Server {
         seed: endpoint::Seed,
     ) -> Result<Server, BindError> {
         let ServerConfig { identity, limits, packets, congestion, .. } = config;
-        let sessions = Arc::new(AtomicUsize::new(0));
-        let live = Arc::<Live>::default();
+        let occupancy = Arc::new(Occupancy::new(limits));
         let shared = Arc::new(Shared {
             serve,
-            strangers: Arc::new(Semaphore::new(limits.strangers_max)),
-            limits,
             packets,
             congestion,
             crypto: tls::server(&identity).map_err(BindError::Key)?,
-            sessions: sessions.clone(),
-            live: live.clone(),
+            occupancy: occupancy.clone(),
         });
         let mut endpoints = Vec::with_capacity(sockets.len());
         let mut addresses = Vec::with_capacity(sockets.len());
@@ -219,7 +137,8 @@ impl Server {
         if endpoints.is_empty() {
             return Err(BindError::NoAddress);
         }
-        Ok(Server { endpoints: Mutex::new(endpoints), addresses, sessions, live })
+        let pace = tokio::spawn(occupancy.admission.clone().keep_pace()).abort_handle();
+        Ok(Server { endpoints: Mutex::new(endpoints), addresses, occupancy, pace })
     }
 
     /// Where it listens, in the order of [`ServerConfig::listen`], with the real ports.
@@ -229,26 +148,17 @@ impl Server {
 
     /// Sessions that are admitted now.
     pub fn sessions(&self) -> usize {
-        self.sessions.load(Ordering::Relaxed)
+        self.occupancy.sessions()
+    }
+
+    /// What peers use up now, and how often they were told to wait or broke the rules.
+    pub fn usage(&self) -> Usage {
+        self.occupancy.usage()
     }
 
     /// The way to each admitted mount, in no order.
     pub fn paths(&self) -> Vec<PathStats> {
-        let live = self.live.lock();
-        let path = |connection: &Connection| {
-            let stats = connection.stats();
-            PathStats {
-                peer: connection.remote_address(),
-                rtt_us: u64::try_from(stats.path.rtt.as_micros()).unwrap_or(u64::MAX),
-                mtu_bytes: stats.path.current_mtu,
-                cwnd_bytes: stats.path.cwnd,
-                congestion: congestion::of(connection),
-                lost_packets: stats.path.lost_packets,
-                black_holes: stats.path.black_holes_detected,
-                sent_bytes: stats.udp_tx.bytes,
-            }
-        };
-        live.values().map(path).collect()
+        self.occupancy.paths()
     }
 
     /// Takes nobody in any more, tells every mount that the host stops, and waits for the sockets to close.
@@ -280,6 +190,7 @@ impl Drop for Server {
         for (endpoint, _) in self.endpoints.lock().iter() {
             endpoint.close(code::STOPPING, b"stopping");
         }
+        self.pace.abort();
     }
 }
 
@@ -292,7 +203,9 @@ impl<S> Shared<S> {
         transport.receive_window(VarInt::from_u32(session::STRANGER_WINDOW_BYTES));
         let mut config = quinn::ServerConfig::with_crypto(self.crypto.clone());
         config.transport_config(Arc::new(transport));
-        config.max_incoming(self.limits.strangers_max);
+        config.max_incoming(self.occupancy.limits.strangers_max);
+        config.incoming_buffer_size(INCOMING_BYTES_MAX.0);
+        config.incoming_buffer_size_total(INCOMING_BYTES_MAX.1);
         config
     }
 }

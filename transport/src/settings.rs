@@ -88,10 +88,12 @@ pub(crate) mod code {
     pub(crate) const DONE: VarInt = VarInt::from_u32(0);
     /// The host stops.
     pub(crate) const STOPPING: VarInt = VarInt::from_u32(1);
-    /// Not admitted.
+    /// Not admitted, or not any more.
     pub(crate) const REFUSED: VarInt = VarInt::from_u32(2);
     /// It took too long.
     pub(crate) const DEADLINE: VarInt = VarInt::from_u32(3);
     /// Not admitted now, for a reason that passes.
     pub(crate) const BUSY: VarInt = VarInt::from_u32(4);
+    /// Too much of what was said was against the protocol.
+    pub(crate) const INVALID: VarInt = VarInt::from_u32(5);
 }

@@ -1,16 +1,17 @@
 //! One request on the host: one stream from its first byte to the last ack.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use bytes::Bytes;
 use quinn::{RecvStream, SendStream, VarInt};
-use tokio::{
-    sync::SemaphorePermit,
-    time::{self, Instant},
-};
+use tokio::time::{self, Instant};
+use tracing::Instrument;
 use wire::{
     DecodeError, ErrorCode, Request,
     codec::{self, CallDecoder},
@@ -18,12 +19,15 @@ use wire::{
     message::{Call, Class},
 };
 
-use super::session::Session;
+use super::{admission::Busy, session::Session};
 use crate::{
     serve::{Answer, Serve},
     settings::code,
 };
 
+/// Bytes of requests that a session may have here, whole or not, until each is answered: 1,024 of usual length (a path), or 128
+/// of the longest verifies. A peer that begins 1,024 of the longest would hold 64 MiB otherwise.
+const REQUEST_BYTES_MAX: usize = 4 << 20;
 /// Pieces of a stream taken at once: a request is rarely more than one packet.
 const PIECES: usize = 4;
 
@@ -31,12 +35,18 @@ const PIECES: usize = 4;
 pub(super) enum ReceiveError {
     /// Bytes that are no request; the mount is told so.
     Malformed(DecodeError),
+    /// The session has too much of that under way.
+    Crowded,
     /// The stream or the connection ended.
     Gone,
 }
 
-/// Reads one request to its end; bounded by the decoder and the stream's window.
-pub(super) async fn receive(recv: &mut RecvStream) -> Result<Call, ReceiveError> {
+/// Reads one request to its end; bounded by the decoder and the stream's window. `may_hold` is asked about all bytes before
+/// they are kept.
+pub(super) async fn receive(
+    recv: &mut RecvStream,
+    mut may_hold: impl FnMut(usize) -> bool,
+) -> Result<Call, ReceiveError> {
     let mut decoder = CallDecoder::new();
     let mut pieces: [Bytes; PIECES] = std::array::from_fn(|_| Bytes::new());
     let mut call = None;
@@ -49,6 +59,9 @@ pub(super) async fn receive(recv: &mut RecvStream) -> Result<Call, ReceiveError>
             Err(_) => return Err(ReceiveError::Gone),
         };
         for piece in &mut pieces[..count] {
+            if !may_hold(piece.len()) {
+                return Err(ReceiveError::Crowded);
+            }
             if call.is_none() {
                 call = decoder.feed(piece).map_err(ReceiveError::Malformed)?;
             }
@@ -70,9 +83,27 @@ fn priority(class: Class) -> i32 {
     }
 }
 
+/// What a request counts for in its session's [`REQUEST_BYTES_MAX`].
+struct Held<'s> {
+    all: &'s AtomicUsize,
+    bytes: usize,
+}
+
+impl Held<'_> {
+    fn may_grow(&mut self, bytes: usize) -> bool {
+        self.bytes += bytes;
+        self.all.fetch_add(bytes, Ordering::Relaxed) + bytes <= REQUEST_BYTES_MAX
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 /// Answers one request. Ends when the mount has the answer, does not want it, or a deadline passes.
 pub(super) async fn run<S: Serve>(session: Arc<Session<S>>, mut send: SendStream, mut recv: RecvStream) {
-    let limits = &session.shared.limits;
     // As soon as the mount drops its end, or the connection ends, this is ready and everything else is dropped.
     let stopped = send.stopped();
     tokio::pin!(stopped);
@@ -82,20 +113,7 @@ pub(super) async fn run<S: Serve>(session: Arc<Session<S>>, mut send: SendStream
             Ok(None) => Ok(()),
             Ok(Some(_)) | Err(_) => Err(code::DONE),
         },
-        outcome = async {
-            let call = match time::timeout(limits.request_deadline, receive(&mut recv)).await {
-                Ok(Ok(call)) => call,
-                Ok(Err(ReceiveError::Malformed(error))) => {
-                    tracing::debug!(%error, "malformed request");
-                    let patience = Instant::now() + limits.request_deadline;
-                    return deliver(&mut send, ErrorCode::Invalid.into(), patience).await;
-                }
-                Ok(Err(ReceiveError::Gone)) => return Err(code::DONE),
-                Err(_) => return Err(code::DEADLINE),
-            };
-            session.requests.fetch_add(1, Ordering::Relaxed);
-            respond(&session, &mut send, call).await
-        } => outcome,
+        outcome = exchange(&session, &mut send, &mut recv) => outcome,
     };
     if let Err(code) = outcome {
         // An error means that the stream is reset or finished already.
@@ -103,51 +121,72 @@ pub(super) async fn run<S: Serve>(session: Arc<Session<S>>, mut send: SendStream
     }
 }
 
+/// The request and its answer.
+async fn exchange<S: Serve>(
+    session: &Session<S>,
+    send: &mut SendStream,
+    recv: &mut RecvStream,
+) -> Result<(), VarInt> {
+    let limits = &session.shared.occupancy.limits;
+    let mut held = Held { all: &session.request_bytes, bytes: 0 };
+    let receive = receive(recv, |bytes| held.may_grow(bytes));
+    let refusal = match time::timeout(limits.request_deadline, receive).await {
+        Ok(Ok(Call { request: Request::Hello(_), .. })) => {
+            // One ticket per session.
+            session.violated();
+            ErrorCode::Invalid
+        }
+        Ok(Ok(call)) => {
+            session.requests.fetch_add(1, Ordering::Relaxed);
+            let span = tracing::debug_span!(parent: &session.span, "request", request = call.id);
+            return respond(session, send, call).instrument(span).await;
+        }
+        Ok(Err(ReceiveError::Malformed(error))) => {
+            tracing::debug!(parent: &session.span, %error, "malformed request");
+            session.violated();
+            ErrorCode::Invalid
+        }
+        Ok(Err(ReceiveError::Crowded)) => {
+            session.shared.occupancy.admission.turned_away();
+            ErrorCode::Busy
+        }
+        Ok(Err(ReceiveError::Gone)) => return Err(code::DONE),
+        Err(_) => return Err(code::DEADLINE),
+    };
+    drop(held);
+    let answer = Answer::from(refusal);
+    let head = codec::encode_reply(&answer.reply);
+    deliver(send, [head, answer.data], Instant::now() + limits.request_deadline).await
+}
+
 /// From the whole request to the last ack.
 async fn respond<S: Serve>(session: &Session<S>, send: &mut SendStream, call: Call) -> Result<(), VarInt> {
-    let limits = &session.shared.limits;
+    let limits = &session.shared.occupancy.limits;
     let patience = limits.answer_deadline.min(Duration::from_millis(call.deadline_ms.into()));
     let deadline = Instant::now() + patience;
     // Fails only when the stream is gone, which the caller notices.
     let _ = send.set_priority(priority(call.class));
     let answer = async {
-        let permits = admit(session, &call).await;
-        let answer = match call.request {
-            // One ticket per session.
-            Request::Hello(_) => ErrorCode::Invalid.into(),
-            _ => session.shared.serve.answer(&session.state, call).await,
-        };
-        (permits, answer)
+        match session.guest.admit(call.class, answer_bytes_max(&call.request)).await {
+            Ok(permit) => (Some(permit), session.shared.serve.answer(&session.state, call).await),
+            Err(Busy) => (None, ErrorCode::Busy.into()),
+        }
     };
-    let (permits, answer) = time::timeout_at(deadline, answer).await.map_err(|_| code::DEADLINE)?;
+    let (mut permit, answer) = time::timeout_at(deadline, answer).await.map_err(|_| code::DEADLINE)?;
     let answer = if answer.is_whole() {
         answer
     } else {
         tracing::error!(reply = ?answer.reply, data = answer.data.len(), "an answer whose data is not as long as it says");
         ErrorCode::Io.into()
     };
+    let head = codec::encode_reply(&answer.reply);
+    if let Some(permit) = &mut permit {
+        permit.shrink(head.len() + answer.data.len());
+    }
     // A mount on a slow link may take as long again to fetch what was read for it.
-    let result = deliver(send, answer, Instant::now() + patience).await;
-    drop(permits);
+    let result = deliver(send, [head, answer.data], Instant::now() + patience).await;
+    drop(permit);
     result
-}
-
-/// Waits until the bytes of an answer fit into the session's budgets; held until the mount has them.
-async fn admit<'s, S: Serve>(
-    session: &'s Session<S>,
-    call: &Call,
-) -> (Option<SemaphorePermit<'s>>, Option<SemaphorePermit<'s>>) {
-    let limits = &session.shared.limits;
-    let bytes = answer_bytes_max(&call.request);
-    // Nobody closes the semaphores; a budget smaller than one answer admits one at a time.
-    let bulk = match call.class {
-        Class::Readahead | Class::Warmup => {
-            session.bulk.acquire_many(bytes.min(limits.bulk_bytes_max)).await.ok()
-        }
-        Class::Metadata | Class::Demand => None,
-    };
-    let any = session.answers.acquire_many(bytes.min(limits.answer_bytes_max)).await.ok();
-    (bulk, any)
 }
 
 /// The most that the answer to a request holds: what a mount that never takes it would pin.
@@ -162,11 +201,10 @@ fn answer_bytes_max(request: &Request) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
-/// Sends an answer and waits until the mount has all of it.
-async fn deliver(send: &mut SendStream, answer: Answer, deadline: Instant) -> Result<(), VarInt> {
-    let head = codec::encode_reply(&answer.reply);
+/// Sends head and data of an answer and waits until the mount has all of it.
+async fn deliver(send: &mut SendStream, mut answer: [Bytes; 2], deadline: Instant) -> Result<(), VarInt> {
     let write = async {
-        send.write_all_chunks(&mut [head, answer.data]).await.map_err(|_| code::DONE)?;
+        send.write_all_chunks(&mut answer).await.map_err(|_| code::DONE)?;
         send.finish().map_err(|_| code::DONE)?;
         match send.stopped().await {
             Ok(None) => Ok(()),

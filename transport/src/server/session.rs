@@ -1,27 +1,25 @@
 //! One mount's session on the host: handshake, hello, requests, end.
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
-use quinn::{Connection, ConnectionError, Endpoint, Incoming, RecvStream, SendStream, VarInt};
-use tokio::{sync::Semaphore, task::JoinSet, time};
-use tracing::Instrument;
-use wire::{
-    ErrorCode, Reply, Request, codec,
-    message::{Hello, Welcome},
-};
+use quinn::{Connection, ConnectionError, Endpoint, Incoming, VarInt};
+use tokio::{sync::OwnedSemaphorePermit, task::JoinSet, time};
+use tracing::{Instrument, Span};
 
-use super::{Shared, request};
+use super::{
+    Shared,
+    admission::Guest,
+    door::Knock,
+    greeting::{self, Admitted},
+    occupancy::Occupancy,
+    request,
+};
 use crate::{
     serve::{Serve, SessionEnd, SessionSummary},
     settings::{self, code},
-    tls,
 };
 
 /// Bytes of one request that may be on their way: a whole one.
@@ -30,90 +28,146 @@ pub(super) const STREAM_WINDOW_BYTES: u32 = 128 << 10;
 pub(super) const STRANGER_WINDOW_BYTES: u32 = 16 << 10;
 /// Bytes of requests of a session that may be on their way.
 const SESSION_WINDOW_BYTES: u32 = 4 << 20;
-/// How long a refused mount has to take its refusal before the connection closes.
-const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
+/// Malformed requests after which a session ends: a mount of ours sends none, and each costs a task and an answer.
+const VIOLATIONS_MAX: u32 = 16;
 
 /// An admitted session, as its requests see it.
 pub(super) struct Session<S: Serve> {
     pub(super) shared: Arc<Shared<S>>,
     pub(super) state: Arc<S::Session>,
-    /// Bytes of read-ahead and warm-up that may still be admitted.
-    pub(super) bulk: Semaphore,
-    /// Bytes of any answer that may still be admitted.
-    pub(super) answers: Semaphore,
+    /// Its place among those whose answers are admitted.
+    pub(super) guest: Arc<Guest>,
     pub(super) requests: AtomicU64,
+    /// Bytes of requests that are held, whole or not.
+    pub(super) request_bytes: AtomicUsize,
+    pub(super) span: Span,
+    connection: Connection,
+    violations: AtomicU32,
+    /// Why this end closed the connection.
+    closed: OnceLock<(SessionEnd, String)>,
+    /// Held as long as the session is.
+    _place: OwnedSemaphorePermit,
+}
+
+impl<S: Serve> Session<S> {
+    /// A request broke the protocol; too many of them end the session.
+    pub(super) fn violated(&self) {
+        self.shared.occupancy.violations.fetch_add(1, Ordering::Relaxed);
+        if self.violations.fetch_add(1, Ordering::Relaxed) + 1 >= VIOLATIONS_MAX {
+            let why = format!("{VIOLATIONS_MAX} malformed requests");
+            self.close(code::INVALID, SessionEnd::Broken, why);
+        }
+    }
+
+    fn close(&self, code: VarInt, end: SessionEnd, why: String) {
+        self.connection.close(code, why.as_bytes());
+        // The first reason stands.
+        let _ = self.closed.set((end, why));
+    }
 }
 
 /// Takes connections until the endpoint closes.
 pub(super) async fn accept<S: Serve>(shared: Arc<Shared<S>>, endpoint: Endpoint) {
-    let limits = &shared.limits;
+    let Occupancy { limits, strangers, .. } = &*shared.occupancy;
     while let Some(incoming) = endpoint.accept().await {
         if endpoint.open_connections() > limits.connections_max {
             incoming.refuse();
             continue;
         }
-        let crowded = shared.strangers.available_permits() <= limits.strangers_max / 2;
-        if crowded && incoming.may_retry() && !incoming.remote_address_validated() {
-            // It may only be retried once, which the condition says.
-            let _ = incoming.retry();
-            continue;
+        let crowded = strangers.available_permits() <= limits.strangers_max / 2;
+        let knock = match knock(&shared.occupancy, &incoming) {
+            Knock::Open if crowded && !incoming.remote_address_validated() => Knock::Prove,
+            knock => knock,
+        };
+        match knock {
+            Knock::Open => {}
+            Knock::Prove if incoming.may_retry() => {
+                // It may only be retried once, which the condition says.
+                let _ = incoming.retry();
+                continue;
+            }
+            Knock::Prove | Knock::Refuse => {
+                incoming.refuse();
+                continue;
+            }
         }
-        let Ok(stranger) = shared.strangers.clone().try_acquire_owned() else {
+        let Ok(stranger) = strangers.clone().try_acquire_owned() else {
             incoming.refuse();
             continue;
         };
         let peer = incoming.remote_address();
-        let span = tracing::info_span!("session", %peer);
+        let span = tracing::info_span!("session", %peer, session = tracing::field::Empty);
         tokio::spawn(run(shared.clone(), incoming, stranger).instrument(span));
     }
 }
 
+/// What the peer's address may do; counts those over its rate.
+fn knock(occupancy: &Occupancy, incoming: &Incoming) -> Knock {
+    let proved = incoming.remote_address_validated();
+    let knock = occupancy.door.lock().knock(time::Instant::now(), incoming.remote_address().ip(), proved);
+    if knock != Knock::Open {
+        occupancy.handshakes_limited.fetch_add(1, Ordering::Relaxed);
+    }
+    knock
+}
+
 /// The whole life of one connection.
-async fn run<S: Serve>(
-    shared: Arc<Shared<S>>,
-    incoming: Incoming,
-    stranger: tokio::sync::OwnedSemaphorePermit,
-) {
+async fn run<S: Serve>(shared: Arc<Shared<S>>, incoming: Incoming, stranger: OwnedSemaphorePermit) {
     let peer = incoming.remote_address();
     let config = Arc::new(shared.quic(peer));
     let Ok(connecting) = incoming.accept_with(config) else { return };
-    let connection = match time::timeout(shared.limits.handshake_deadline, connecting).await {
+    let connection = match time::timeout(shared.occupancy.limits.handshake_deadline, connecting).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return tracing::debug!(%error, "handshake failed"),
         Err(_) => return tracing::debug!("handshake took too long"),
     };
-    let Some((state, send)) = greet(&shared, &connection, peer).await else { return };
+    let Some(Admitted { state, number, place }) = greeting::greet(&shared, &connection, peer).await else {
+        return;
+    };
     drop(stranger);
-    let limits = &shared.limits;
-    connection.set_max_concurrent_bi_streams(VarInt::from_u32(limits.requests_max));
+    let span = Span::current();
+    span.record("session", number);
+    let occupancy = &shared.occupancy;
+    connection.set_max_concurrent_bi_streams(VarInt::from_u32(occupancy.limits.requests_max));
     connection.set_receive_window(VarInt::from_u32(SESSION_WINDOW_BYTES));
+    let guest = Arc::new(occupancy.admission.join());
+    occupancy.live.lock().insert(connection.stable_id(), (connection.clone(), guest.clone()));
     let session = Arc::new(Session {
         state,
-        bulk: Semaphore::new(limits.bulk_bytes_max as usize),
-        answers: Semaphore::new(limits.answer_bytes_max as usize),
+        guest,
         requests: AtomicU64::new(0),
+        request_bytes: AtomicUsize::new(0),
+        span,
+        connection,
+        violations: AtomicU32::new(0),
+        closed: OnceLock::new(),
+        _place: place,
         shared,
     });
-    drop(send);
-    session.shared.sessions.fetch_add(1, Ordering::Relaxed);
-    session.shared.live.lock().insert(connection.stable_id(), connection.clone());
-    let ending = Ending { session, connection: connection.clone() };
-    serve(&ending.session, &connection).await;
+    let ending = Ending { session };
+    serve(&ending.session).await;
 }
 
 /// Reports the end of an admitted session, also when its task is dropped with the runtime.
 struct Ending<S: Serve> {
     session: Arc<Session<S>>,
-    connection: Connection,
 }
 
 impl<S: Serve> Drop for Ending<S> {
     fn drop(&mut self) {
-        let Session { shared, state, requests, .. } = &*self.session;
-        shared.sessions.fetch_sub(1, Ordering::Relaxed);
-        shared.live.lock().remove(&self.connection.stable_id());
-        let stats = self.connection.stats();
-        let (end, reason) = end_of(self.connection.close_reason());
+        let Session { shared, state, requests, connection, closed, .. } = &*self.session;
+        let occupancy = &shared.occupancy;
+        drop(occupancy.live.lock().remove(&connection.stable_id()));
+        let stats = connection.stats();
+        let reason = connection.close_reason();
+        if let Some(ConnectionError::TransportError(_)) = reason {
+            // Streams of a kind that is not allowed, datagrams, frames that make no sense: QUIC ends the session at once.
+            occupancy.violations.fetch_add(1, Ordering::Relaxed);
+        }
+        let (end, reason) = match (reason, closed.get()) {
+            (Some(ConnectionError::LocallyClosed), Some((end, why))) => (*end, why.clone()),
+            (reason, _) => end_of(reason),
+        };
         let summary = SessionSummary {
             requests: requests.load(Ordering::Relaxed),
             sent_bytes: stats.udp_tx.bytes,
@@ -145,7 +199,7 @@ fn end_of(reason: Option<ConnectionError>) -> (SessionEnd, String) {
 }
 
 /// Answers requests until the connection ends; all its tasks are gone afterwards.
-async fn serve<S: Serve>(session: &Arc<Session<S>>, connection: &Connection) {
+async fn serve<S: Serve>(session: &Arc<Session<S>>) {
     let mut tasks = JoinSet::new();
     let dismissed = session.shared.serve.dismissed(&session.state);
     tokio::pin!(dismissed);
@@ -153,10 +207,10 @@ async fn serve<S: Serve>(session: &Arc<Session<S>>, connection: &Connection) {
         let stream = tokio::select! {
             biased;
             why = &mut dismissed => {
-                connection.close(code::REFUSED, why.as_bytes());
+                session.close(code::REFUSED, SessionEnd::Closed, why);
                 break;
             }
-            stream = connection.accept_bi() => stream,
+            stream = session.connection.accept_bi() => stream,
         };
         let Ok((send, recv)) = stream else { break };
         while tasks.try_join_next().is_some() {}
@@ -164,80 +218,6 @@ async fn serve<S: Serve>(session: &Arc<Session<S>>, connection: &Connection) {
         tasks.spawn(request::run(session.clone(), send, recv));
     }
     tasks.shutdown().await;
-}
-
-/// Hears the hello and answers it; `None` when the mount was not admitted, and the connection is closed.
-///
-/// Whatever is wrong, the answer is the same refusal, so that nothing is learned by trying.
-async fn greet<S: Serve>(
-    shared: &Arc<Shared<S>>,
-    connection: &Connection,
-    peer: SocketAddr,
-) -> Option<(Arc<S::Session>, SendStream)> {
-    let deadline = time::Instant::now() + shared.limits.hello_deadline;
-    let hear = async {
-        let (send, mut recv) = connection.accept_bi().await.ok()?;
-        let hello = hear_hello(&mut recv).await;
-        Some((send, hello))
-    };
-    let Ok(Some((mut send, hello))) = time::timeout_at(deadline, hear).await else {
-        // Not a refusal, which a mount takes for the host's last word: on a bad link an honest hello comes too late.
-        connection.close(code::DEADLINE, b"no hello");
-        return None;
-    };
-    let decision = match (hello, tls::channel(connection)) {
-        (Some(hello), Some(channel)) => {
-            let admit = shared.serve.admit(hello, channel, peer);
-            time::timeout_at(deadline, admit).await.unwrap_or(Err(ErrorCode::Busy))
-        }
-        _ => Err(ErrorCode::Refused),
-    };
-    match decision {
-        Ok((state, welcome)) => {
-            welcome_in(&mut send, welcome, deadline).await?;
-            Some((state, send))
-        }
-        Err(code) => {
-            tracing::info!(%code, "mount not admitted");
-            refuse(connection, &mut send, code).await;
-            None
-        }
-    }
-}
-
-/// The first request, if it is a hello.
-async fn hear_hello(recv: &mut RecvStream) -> Option<Hello> {
-    match request::receive(recv).await {
-        Ok(call) => match call.request {
-            Request::Hello(hello) => Some(hello),
-            _ => None,
-        },
-        Err(_) => None,
-    }
-}
-
-async fn welcome_in(send: &mut SendStream, welcome: Welcome, deadline: time::Instant) -> Option<()> {
-    let reply = codec::encode_reply(&Reply::Welcome(welcome));
-    time::timeout_at(deadline, send.write_all_chunks(&mut [reply])).await.ok()?.ok()?;
-    send.finish().ok()
-}
-
-async fn refuse(connection: &Connection, send: &mut SendStream, reason: ErrorCode) {
-    let reply = codec::encode_reply(&Reply::error(reason));
-    let tell = async {
-        if send.write_all_chunks(&mut [reply]).await.is_ok() && send.finish().is_ok() {
-            // Either way the mount has it, or will never have it.
-            let _ = send.stopped().await;
-        }
-    };
-    // A mount that takes no answer learns it from the close.
-    let _ = time::timeout(REFUSAL_PATIENCE, tell).await;
-    // The close may overtake the reply, and then is all that the mount learns.
-    let close = match reason {
-        ErrorCode::Busy | ErrorCode::Stopping => code::BUSY,
-        _ => code::REFUSED,
-    };
-    connection.close(close, b"not admitted");
 }
 
 #[cfg(test)]

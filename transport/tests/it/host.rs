@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -15,7 +15,7 @@ use tokio::{
     time::{self, Instant},
 };
 use transport::{
-    Answer, Client, ClientConfig, Identity, ReadCall, Serve, Server, ServerConfig, SessionSummary,
+    Answer, Client, ClientConfig, Identity, ReadCall, Serve, Server, ServerConfig, SessionEnd, SessionSummary,
 };
 use uring::{Pool, PoolConfig, Slot, SlotClass};
 use wire::{
@@ -65,6 +65,7 @@ pub(crate) struct Host {
     pub(crate) ticket_key: [u8; 32],
     boot: u64,
     sessions: AtomicU64,
+    last_end: Mutex<Option<SessionEnd>>,
 }
 
 impl Host {
@@ -81,7 +82,13 @@ impl Host {
             ticket_key: TICKET_KEY,
             boot,
             sessions: AtomicU64::new(0),
+            last_end: Mutex::new(None),
         })
+    }
+
+    /// How the session ended that ended last.
+    pub(crate) fn last_end(&self) -> Option<SessionEnd> {
+        *self.last_end.lock().unwrap()
     }
 
     pub(crate) fn count(&self, change: impl FnOnce(&mut Counts)) {
@@ -170,7 +177,8 @@ impl Serve for Host {
         answer
     }
 
-    fn ended(&self, _session: &Arc<u64>, _summary: &SessionSummary) {
+    fn ended(&self, _session: &Arc<u64>, summary: &SessionSummary) {
+        *self.last_end.lock().unwrap() = Some(summary.end);
         self.count(|counts| counts.ended += 1);
     }
 }

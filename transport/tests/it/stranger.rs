@@ -4,7 +4,9 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use quinn::{Connection, Endpoint};
 use tokio::time;
-use transport::{Client, ClientConfig, ConnectError, Identity, Server, ServerConfig, ServerLimits};
+use transport::{
+    Client, ClientConfig, ConnectError, Identity, Server, ServerConfig, ServerLimits, SessionEnd,
+};
 use wire::{
     ErrorCode, Reply, Request, Ticket,
     codec::{self, ReplyDecoder},
@@ -167,32 +169,22 @@ async fn a_hello_that_drips_is_cut_off() {
 }
 
 #[tokio::test]
-async fn random_bytes_from_an_admitted_peer_are_invalid_and_the_server_lives_on() {
+async fn what_breaks_the_protocol_is_invalid_and_too_much_of_it_ends_the_session() {
     let (host, server, _, ticket) = setup();
-    let (_endpoint, connection) = bare(server.local_addrs()[0]).await;
-    hello(&connection, &ticket).await;
     let mut random = 0x1234_5678_u64;
-    for round in 0..200 {
-        let len = round * 13 % 3_000;
-        let bytes: Vec<u8> = (0..len)
-            .map(|_| {
+    let good = call(stat());
+    let mut bad: Vec<Vec<u8>> = (1..100)
+        .map(|round| {
+            let byte = |_| {
                 random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99);
                 (random >> 56) as u8
-            })
-            .collect();
-        match ask(&connection, &bytes).await {
-            Some(Reply::Error { code: ErrorCode::Invalid | ErrorCode::NotSupported, .. }) | None => {}
-            other => panic!("round {round}: {other:?}"),
-        }
-    }
+            };
+            (0..round * 13 % 3_000).map(byte).collect()
+        })
+        .collect();
     // A good header with every body, cut and stretched.
-    let good = call(stat());
-    for len in 0..good.len() {
-        let reply = ask(&connection, &good[..len]).await;
-        assert_eq!(reply, Some(Reply::error(ErrorCode::Invalid)), "{len} bytes");
-    }
-    let long = [&good[..], b"x"].concat();
-    assert_eq!(ask(&connection, &long).await, Some(Reply::error(ErrorCode::Invalid)));
+    bad.extend((0..good.len()).map(|len| good[..len].into()));
+    bad.push([&good[..], b"x"].concat());
     // A second hello, though well-formed.
     let second = Hello {
         version_min: 1,
@@ -201,12 +193,28 @@ async fn random_bytes_from_an_admitted_peer_are_invalid_and_the_server_lives_on(
         proof: ticket.secret.prove(&ticket.claims, &[0; 32]),
         label: String::new(),
     };
-    let reply = ask(&connection, &call(Request::Hello(second))).await;
-    assert_eq!(reply, Some(Reply::error(ErrorCode::Invalid)));
-    // The same session still works, and so does another.
-    assert!(matches!(ask(&connection, &good).await, Some(Reply::Attr(_))));
+    bad.push(call(Request::Hello(second)).into());
+    for bad in bad.chunks(15) {
+        let (_endpoint, connection) = bare(server.local_addrs()[0]).await;
+        hello(&connection, &ticket).await;
+        for bytes in bad {
+            let reply = ask(&connection, bytes).await;
+            assert_eq!(reply, Some(Reply::error(ErrorCode::Invalid)), "{bytes:?}");
+        }
+        // The same session still works; one more is the last.
+        assert!(matches!(ask(&connection, &good).await, Some(Reply::Attr(_))));
+        let ended = host.counts.borrow().ended;
+        if bad.len() == 15 {
+            ask(&connection, b"x").await;
+            let end = time::timeout(PATIENCE, connection.closed()).await.unwrap();
+            let quinn::ConnectionError::ApplicationClosed(close) = &end else { panic!("{end}") };
+            assert_eq!(close.error_code.into_inner(), 5);
+            host.until(|counts| counts.ended == ended + 1).await;
+            assert_eq!(host.last_end(), Some(SessionEnd::Broken));
+        }
+    }
+    assert!(server.usage().violations_total > 100, "{:?}", server.usage());
     connect(&ticket).await.call(stat(), Class::Metadata, soon()).await.unwrap();
-    assert_eq!(host.counts.borrow().ended, 0);
 }
 
 /// A server with limits of its own, and a ticket for it.

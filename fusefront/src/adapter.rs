@@ -329,8 +329,8 @@ impl Filesystem for Adapter {
         reply.ok();
     }
 
-    fn statfs(&self, _req: &Request, _inode: INodeNo, reply: ReplyStatfs) {
-        let fs = self.vfs.statfs();
+    fn statfs(&self, _req: &Request, inode: INodeNo, reply: ReplyStatfs) {
+        let fs = self.vfs.statfs(node(inode));
         reply.statfs(
             fs.blocks,
             fs.blocks_free,

@@ -164,14 +164,6 @@ pub enum MountError {
     /// The ticket opens nothing.
     #[error("the ticket opens no share of this host: ask for another ticket")]
     NoShare,
-    /// The ticket opens more than one share.
-    #[error("the ticket opens {count} shares ({names}): mount one of them with --share NAME")]
-    SeveralShares {
-        /// How many.
-        count: usize,
-        /// Their names.
-        names: String,
-    },
     /// The ticket does not open this share.
     #[error("the ticket does not open a share named {name}; it opens {names}")]
     UnknownShare {

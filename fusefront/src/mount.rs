@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, mpsc},
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use engine::cache::L1;
@@ -16,7 +16,7 @@ use tokio::{
 };
 use transport::{Client, ClientConfig, Lane, OnLoss};
 use uring::{Pool, PoolConfig};
-use wire::{Name, limits, message::ShareInfo};
+use wire::{Name, Timestamp, limits, message::Welcome};
 
 use crate::{
     adapter::Adapter,
@@ -30,7 +30,11 @@ use crate::{
     readahead::Limits,
     stats::Stats,
     unmount::{self, Detach},
-    vfs::{KernelCache, Vfs, VfsParts, inode::NodeId},
+    vfs::{
+        KernelCache, Vfs, VfsParts,
+        inode::NodeId,
+        shares::{self, MountRoot},
+    },
 };
 
 mod idle;
@@ -63,7 +67,6 @@ pub struct Prepared {
     pool: Pool,
     l1: L1,
     vfs: Vfs,
-    share: ShareInfo,
 }
 
 /// A mounted share. Dropping it detaches the mount, and waits a little for its session to end.
@@ -98,7 +101,7 @@ pub async fn connect(mut config: MountConfig) -> Result<Prepared, MountError> {
     let ticket = config.ticket.clone();
     let connecting = lane.handle().spawn(Client::connect(ticket, client_config));
     let client = connecting.await.map_err(|error| MountError::Thread(error.into()))??;
-    let share = choose(&client.welcome().shares, config.share.as_ref())?.clone();
+    let root = choose(&client.welcome(), config.share.as_ref())?;
     let stats = Arc::new(Stats::default());
     let l1 = L1::new(pool.clone());
     let read_config = ReadConfig {
@@ -107,7 +110,7 @@ pub async fn connect(mut config: MountConfig) -> Result<Prepared, MountError> {
         limits: windows(config.memory_bytes),
     };
     let reads = ReadPath::new(client.clone(), l1.clone(), lane.handle(), read_config, stats.clone());
-    let parts = VfsParts { client: client.clone(), lane: lane.handle(), share: share.clone(), reads, stats };
+    let parts = VfsParts { client: client.clone(), lane: lane.handle(), root, reads, stats };
     lane.handle().spawn(idle::watch(parts.reads.clone(), parts.stats.clone()));
     let vfs = Vfs::new(parts);
     if config.on_disconnect == OnDisconnect::Stale {
@@ -119,7 +122,7 @@ pub async fn connect(mut config: MountConfig) -> Result<Prepared, MountError> {
     if !matches!(lane.handle().spawn(statfs).await, Ok(Ok(()))) {
         tracing::warn!("the host did not tell the state of its file system");
     }
-    Ok(Prepared { config, lock, lane, client, pool, l1, vfs, share })
+    Ok(Prepared { config, lock, lane, client, pool, l1, vfs })
 }
 
 /// The mountpoint, free of dead mounts of ours, and the right to mount there.
@@ -145,16 +148,31 @@ fn windows(memory_bytes: u64) -> Limits {
     Limits { window_bytes_min: WINDOW_BYTES_MIN, window_bytes_max: max - max % EXTENT_BYTES }
 }
 
-/// The share to mount, of those that the ticket opens.
-fn choose<'a>(shares: &'a [ShareInfo], wanted: Option<&Name>) -> Result<&'a ShareInfo, MountError> {
-    let names = || shares.iter().map(|share| share.name.to_string()).collect::<Vec<_>>().join(", ");
-    let mut left = shares.iter().filter(|share| wanted.is_none_or(|name| *name == share.name));
-    match (left.next(), left.next(), wanted) {
-        (Some(share), None, _) => Ok(share),
-        (Some(_), Some(_), _) => Err(MountError::SeveralShares { count: shares.len(), names: names() }),
-        (None, _, Some(name)) => Err(MountError::UnknownShare { name: name.to_string(), names: names() }),
-        (None, _, None) => Err(MountError::NoShare),
+/// What to mount of the shares that the ticket opens: the one named, the only one, or a folder of all.
+fn choose(welcome: &Welcome, wanted: Option<&Name>) -> Result<MountRoot, MountError> {
+    let mut shares = shares::usable(welcome);
+    match (wanted, shares.len()) {
+        (Some(name), _) => match shares.iter().position(|share| share.name == *name) {
+            Some(index) => Ok(MountRoot::Share(shares.swap_remove(index))),
+            None => {
+                let names = shares.iter().map(|share| share.name.to_string()).collect::<Vec<_>>().join(", ");
+                Err(MountError::UnknownShare { name: name.to_string(), names })
+            }
+        },
+        (None, 0) => Err(MountError::NoShare),
+        (None, 1) => Ok(MountRoot::Share(shares.swap_remove(0))),
+        (None, _) => Ok(MountRoot::Folder {
+            uid: nix::unistd::geteuid().as_raw(),
+            gid: nix::unistd::getegid().as_raw(),
+            made: now(),
+        }),
     }
+}
+
+fn now() -> Timestamp {
+    // clock: the times that a folder of the mount's own shows.
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp { secs: i64::try_from(since.as_secs()).unwrap_or(i64::MAX), nanos: since.subsec_nanos() }
 }
 
 impl Prepared {
@@ -164,7 +182,7 @@ impl Prepared {
     /// [`MountError::Attach`], [`MountError::NoFusermount`], [`MountError::Thread`].
     pub fn attach(self) -> Result<Mounted, MountError> {
         // The lock is held until the mount is in the table, where others find it.
-        let Prepared { config, lock: _lock, lane, client, pool, l1, vfs, share } = self;
+        let Prepared { config, lock: _lock, lane, client, pool, l1, vfs } = self;
         let path = &config.mountpoint;
         let failed = |source: io::Error| MountError::Attach { path: path.clone(), source };
         let adapter = Adapter::new(vfs.clone(), lane.handle(), config.deadline);
@@ -201,12 +219,8 @@ impl Prepared {
         if let Some(error) = &read_ahead_error {
             tracing::warn!(%error, "the kernel's read-ahead stays small; sequential reads are slower for it");
         }
-        let reporter = Reporter::new(
-            mounted.info.clone(),
-            share,
-            (config.on_disconnect, config.deadline),
-            read_ahead_error,
-        );
+        let reporter =
+            Reporter::new(mounted.info.clone(), (config.on_disconnect, config.deadline), read_ahead_error);
         let report = move || reporter.report(&client, &vfs, &pool, &l1);
         let name = format!("{}-{}", std::process::id(), mounted.info.id);
         match control::Server::start(&control::dir(), &name, report) {
@@ -222,9 +236,9 @@ impl Prepared {
         &self.config.mountpoint
     }
 
-    /// The share that will be mounted.
-    pub fn share(&self) -> &Name {
-        &self.share.name
+    /// The shares that will be mounted, as people are told of them: their names.
+    pub fn share(&self) -> String {
+        report::names(&self.vfs)
     }
 }
 

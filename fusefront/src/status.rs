@@ -9,8 +9,11 @@ use serde::{Deserialize, Serialize};
 pub struct Report {
     /// Where it is mounted.
     pub mountpoint: String,
-    /// The share's name.
+    /// The name of the share, or of all.
     pub share: String,
+    /// The names of the shares that the host has for this mount now.
+    #[serde(default)]
+    pub shares: Vec<String>,
     /// The process that serves it.
     pub pid: u32,
     /// Seconds since it was mounted.
@@ -123,7 +126,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Report { session, reads, memory, kernel, .. } = self;
         writeln!(f, "{}", self.mountpoint)?;
-        writeln!(f, "  share       {} (pid {}, up {})", self.share, self.pid, Seconds(self.uptime_s))?;
+        let noun = if self.shares.len() > 1 { "shares" } else { "share " };
+        writeln!(f, "  {noun}      {} (pid {}, up {})", self.share, self.pid, Seconds(self.uptime_s))?;
         writeln!(f, "  session     {session}")?;
         self.fmt_loss(f)?;
         writeln!(

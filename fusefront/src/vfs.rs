@@ -10,6 +10,8 @@ pub mod handle;
 pub mod inode;
 pub mod listing;
 pub mod open;
+pub mod shares;
+mod statfs;
 pub mod xattr;
 
 use std::{collections::VecDeque, sync::Arc, sync::OnceLock, time::Duration};
@@ -18,11 +20,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Semaphore, time::Instant};
 use transport::Client;
-use wire::{
-    Attr, Class, DecodeError, ErrorCode, FileKind, Name, Reply, Request, SharePath, limits,
-    listing::Statfs,
-    message::{ShareInfo, Target},
-};
+use wire::{Attr, Class, DecodeError, ErrorCode, FileKind, Name, Reply, Request, limits, message::Target};
 
 use crate::{
     error::VfsError,
@@ -30,15 +28,16 @@ use crate::{
     stats::Stats,
 };
 use attr::{NodeAttr, Told};
-use away::{Asked, Failed, LastKnown, REFRESH_DEADLINE, ROOT_LOOKS_MAX};
+use away::{Asked, Failed, LastKnown, ROOT_LOOKS_MAX};
 use handle::Handles;
-use inode::{NodeId, NodeTable};
+use inode::{Found, NodeId, NodeTable, Place};
+use shares::{MountRoot, Shares};
 
 /// How soon a busy host is asked again, at first and at most.
 const BUSY_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
 
-/// How long the state of the file system is shown before it is asked for anew.
-const STATFS_TTL: Duration = Duration::from_secs(1);
+/// The longest text of a symlink (`PATH_MAX`, limits.h, without the NUL): the kernel takes none that fills a page.
+const LINK_BYTES_MAX: usize = limits::TARGET_BYTES_MAX - 1;
 
 /// What is asked about when a node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +54,7 @@ pub trait KernelCache: Send + Sync {
     fn drop_attr(&self, node: NodeId);
 }
 
-/// A mounted share; clones are the same one.
+/// A mounted share, or several of them; clones are the same one.
 #[derive(Clone)]
 pub struct Vfs(Arc<Inner>);
 
@@ -65,8 +64,8 @@ pub struct VfsParts {
     pub client: Client,
     /// Its runtime, for what goes on behind a reply.
     pub lane: Handle,
-    /// The share.
-    pub share: ShareInfo,
+    /// What the root is.
+    pub root: MountRoot,
     /// The read path.
     pub reads: ReadPath,
     /// The counters.
@@ -77,12 +76,12 @@ pub struct VfsParts {
 pub struct Inner {
     client: Client,
     lane: Handle,
-    share: ShareInfo,
+    root: MountRoot,
     reads: ReadPath,
     stats: Arc<Stats>,
     // Neither is held across an await, nor while a reply is written.
     state: Mutex<State>,
-    statfs: Mutex<Shown>,
+    statfs: Mutex<statfs::Shown>,
     root_looks: Arc<Semaphore>,
     kernel: OnceLock<Box<dyn KernelCache>>,
 }
@@ -91,18 +90,14 @@ struct State {
     nodes: NodeTable,
     handles: Handles,
     told: Told,
+    /// The root's, as known last; those of the folder of the shares but for its links.
     root: Attr,
+    shares: Shares,
     /// Contents of files closed lately, the oldest first; at most [`open::CLOSED_MAX`].
     closed: VecDeque<(NodeId, Arc<Content>)>,
     /// For a mount that serves stale data while its host is away.
     known: Option<LastKnown>,
     failed: Failed,
-}
-
-/// The last known state of the host's file system.
-struct Shown {
-    statfs: Statfs,
-    asked: Option<Instant>,
 }
 
 /// How much a mount holds now.
@@ -117,27 +112,33 @@ pub struct VfsStats {
 }
 
 impl Vfs {
-    /// The tree of a share.
+    /// The tree of a share, or of several.
     pub fn new(parts: VfsParts) -> Vfs {
-        let VfsParts { client, lane, share, reads, stats } = parts;
+        let VfsParts { client, lane, root, reads, stats } = parts;
+        let (nodes, root_attr) = match &root {
+            MountRoot::Share(share) => (NodeTable::of_share(share.id, share.root.id), share.root),
+            MountRoot::Folder { uid, gid, made } => {
+                (NodeTable::of_folder(), shares::folder_attr(*uid, *gid, *made))
+            }
+        };
         let state = State {
-            nodes: NodeTable::new(share.root.id),
+            nodes,
             handles: Handles::default(),
             told: Told::default(),
-            root: share.root,
+            root: root_attr,
+            shares: Shares::new(client.welcome()),
             closed: VecDeque::new(),
             known: None,
             failed: Failed::default(),
         };
-        let statfs = Shown { statfs: Statfs::default(), asked: None };
         Vfs(Arc::new(Inner {
             client,
             lane,
-            share,
+            root,
             reads,
             stats,
             state: Mutex::new(state),
-            statfs: Mutex::new(statfs),
+            statfs: Mutex::default(),
             root_looks: Arc::new(Semaphore::new(ROOT_LOOKS_MAX)),
             kernel: OnceLock::new(),
         }))
@@ -170,12 +171,15 @@ impl Vfs {
     /// What the host says; [`VfsError::NoSuchName`] and [`VfsError::TooLong`] for names that no host can have.
     pub async fn lookup(&self, parent: NodeId, name: &[u8], deadline: Instant) -> Result<NodeAttr, VfsError> {
         let name = name_of(name)?;
+        if self.0.is_folder_of_shares(parent) {
+            return self.look_up_share(&name).await;
+        }
         if self.0.is_asked_again(&Asked::Name(parent, name.clone())) {
             return Err(VfsError::Deadline);
         }
-        let path = self.0.state.lock().nodes.path(parent)?;
+        let Place { share, path } = self.0.place(parent)?;
         let path = path.join(&name).map_err(|_| VfsError::TooLong)?;
-        let attr = match self.0.stat(self.0.at(path), deadline).await {
+        let attr = match self.0.stat(Target { share, path, id: None }, deadline).await {
             Ok(attr) => attr,
             Err(error) => {
                 if matches!(&error, VfsError::Host { code: ErrorCode::NotFound, .. }) {
@@ -186,7 +190,7 @@ impl Vfs {
         };
         let mut state = self.0.state.lock();
         state.note_name(parent, &name, Some(attr));
-        let found = state.nodes.look_up(parent, &name, Some(attr.id), attr.kind)?;
+        let found = state.nodes.look_up(parent, &name, Found { id: Some(attr.id), kind: attr.kind })?;
         state.tell(found.node, attr);
         Ok(NodeAttr { node: found.node, generation: found.generation, inode: found.node.0, attr })
     }
@@ -198,19 +202,25 @@ impl Vfs {
 
     /// A node's attributes, while those told last hold, and how much longer they do.
     pub fn attr_cached(&self, node: NodeId) -> Option<(NodeAttr, Duration)> {
+        if self.0.is_folder_of_shares(node) {
+            return Some((self.folder_attr().ok()?, attr::ATTR_TTL));
+        }
         let state = self.0.state.lock();
         let (attr, left) = state.told.fresh(node, Instant::now())?;
         Some((state.node_attr(node, attr).ok()?, left))
     }
 
-    /// A node's attributes, from the host. Those of the root are shown as last known when the
-    /// host does not tell them at once.
+    /// A node's attributes, from the host. Those of a share's root are shown as last known when the host does not tell
+    /// them at once; those of the folder of the shares are the mount's own.
     ///
     /// # Errors
     /// What the host says; [`VfsError::Stale`] when another file has the node's name by now.
     pub async fn attr(&self, node: NodeId, by: By, deadline: Instant) -> Result<NodeAttr, VfsError> {
-        if node == NodeId::ROOT {
-            return self.attr_of_root(by).await;
+        if self.0.is_folder_of_shares(node) {
+            return self.folder_attr();
+        }
+        if self.0.state.lock().nodes.is_share_root(node) {
+            return self.attr_of_root(node, by).await;
         }
         let attr = match self.0.stat_node(node, by, deadline).await {
             Ok(attr) => attr,
@@ -228,37 +238,8 @@ impl Vfs {
     pub async fn readlink(&self, node: NodeId, deadline: Instant) -> Result<Bytes, VfsError> {
         let (target, _) = self.0.target(node)?;
         match self.0.call_node(Request::Readlink(target), deadline).await? {
+            Reply::Link(text) if text.len() > LINK_BYTES_MAX => Err(VfsError::TooLong),
             Reply::Link(text) => Ok(text),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// The state of the host's file system as last known: `df` never hangs. Refreshed behind the answer.
-    pub fn statfs(&self) -> Statfs {
-        let now = Instant::now();
-        let mut shown = self.0.statfs.lock();
-        let due = shown.asked.is_none_or(|asked| now >= asked + STATFS_TTL);
-        if due && self.0.client.stats().connected {
-            shown.asked = Some(now);
-            let vfs = self.clone();
-            self.0.lane.spawn(async move {
-                // A failure leaves the last known one in place; the next `df` asks again.
-                let _ = vfs.refresh_statfs(now + REFRESH_DEADLINE).await;
-            });
-        }
-        shown.statfs
-    }
-
-    /// Asks the host for the state of its file system.
-    ///
-    /// # Errors
-    /// What the host says.
-    pub async fn refresh_statfs(&self, deadline: Instant) -> Result<(), VfsError> {
-        match self.0.call(Request::Statfs(self.0.share.id), deadline).await? {
-            Reply::Statfs(statfs) => {
-                *self.0.statfs.lock() = Shown { statfs, asked: Some(Instant::now()) };
-                Ok(())
-            }
             other => Err(unexpected(&other)),
         }
     }
@@ -269,10 +250,6 @@ impl State {
         let generation = self.nodes.generation(node)?;
         let inode = if node == NodeId::ROOT { attr.id.inode } else { node.0 };
         Ok(NodeAttr { node, generation, inode, attr })
-    }
-
-    fn root_attr(&self) -> Result<NodeAttr, VfsError> {
-        self.node_attr(NodeId::ROOT, self.root)
     }
 
     /// Takes note of attributes that the kernel is told with the answer; whether it was told others before.
@@ -287,6 +264,8 @@ impl State {
     fn learn(&mut self, node: NodeId, attr: Attr) {
         if node == NodeId::ROOT {
             self.root = attr;
+        } else if let Some(share) = self.nodes.share(node).filter(|_| self.nodes.is_share_root(node)) {
+            self.shares.learn(share, attr);
         }
         let held = self.nodes.content(node);
         let open = self.handles.of_node(node).map(|file| file.reader.content());
@@ -302,15 +281,27 @@ impl State {
 }
 
 impl Inner {
-    fn at(&self, path: SharePath) -> Target {
-        Target { share: self.share.id, path, id: None }
+    /// Where a node is; stale when the host has its share no longer.
+    fn place(&self, node: NodeId) -> Result<Place, VfsError> {
+        let mut state = self.state.lock();
+        let (place, name) = state.nodes.place(node)?;
+        let name = self.share_name(name)?.clone();
+        if state.has_share(self, place.share, &name) { Ok(place) } else { Err(VfsError::Stale) }
+    }
+
+    /// The name of a node's share, given that of its share's root.
+    fn share_name<'a>(&'a self, of_root: Option<&'a Name>) -> Result<&'a Name, VfsError> {
+        match &self.root {
+            MountRoot::Share(share) => Ok(&share.name),
+            MountRoot::Folder { .. } => of_root.ok_or(VfsError::Stale),
+        }
     }
 
     /// What to name a node by, and its kind.
     pub(crate) fn target(&self, node: NodeId) -> Result<(Target, FileKind), VfsError> {
-        let state = self.state.lock();
-        let (id, kind) = state.nodes.file(node)?;
-        Ok((Target { share: self.share.id, path: state.nodes.path(node)?, id }, kind))
+        let Place { share, path } = self.place(node)?;
+        let (id, kind) = self.state.lock().nodes.file(node)?;
+        Ok((Target { share, path, id }, kind))
     }
 
     /// The attributes of what `target` names.
@@ -323,14 +314,14 @@ impl Inner {
 
     /// The attributes of a node: of the file that has its name now, or of the very file.
     async fn stat_node(&self, node: NodeId, by: By, deadline: Instant) -> Result<Attr, VfsError> {
-        let (mut target, _) = self.target(node)?;
+        let (mut target, kind) = self.target(node)?;
         let expected = target.id;
         if by == By::Name {
             // Asked for by its id, a host may answer of a file that it still holds open under no name.
             target.id = None;
         }
         match self.call_node(Request::Stat(target), deadline).await? {
-            Reply::Attr(attr) if expected.is_none_or(|id| id == attr.id) => Ok(attr),
+            Reply::Attr(attr) if attr.kind == kind && expected.is_none_or(|id| id == attr.id) => Ok(attr),
             Reply::Attr(_) => Err(VfsError::Stale),
             other => Err(unexpected(&other)),
         }

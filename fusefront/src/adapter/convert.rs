@@ -1,6 +1,9 @@
 //! The host's attributes in fuser's form.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    ops::RangeInclusive,
+    time::{Duration, SystemTime},
+};
 
 use fuser::{FileAttr, FileType, INodeNo, OpenFlags};
 use nix::fcntl::OFlag;
@@ -19,6 +22,9 @@ pub(super) fn file_type(kind: FileKind) -> FileType {
     }
 }
 
+/// Sizes of a good read that are believed: programs take buffers of it, and a host may say 2 GiB.
+const BLOCK_BYTES: RangeInclusive<u32> = 512..=1 << 20;
+
 /// Attributes under the inode number that `stat` shows.
 pub(super) fn file_attr(inode: u64, attr: &Attr) -> FileAttr {
     FileAttr {
@@ -36,7 +42,7 @@ pub(super) fn file_attr(inode: u64, attr: &Attr) -> FileAttr {
         uid: attr.uid,
         gid: attr.gid,
         rdev: attr.rdev,
-        blksize: attr.block_bytes,
+        blksize: attr.block_bytes.clamp(*BLOCK_BYTES.start(), *BLOCK_BYTES.end()),
         flags: 0,
     }
 }

@@ -75,7 +75,7 @@ pub(super) fn fill_plain(vfs: &Vfs, dir: HandleId, offset: u64, cursor: &Cursor,
         }
     }
     for entry in cursor.page.entries.iter().skip(cursor.index) {
-        let (inode, kind) = vfs.list_plain(entry);
+        let (inode, kind) = vfs.list_plain(dir, entry);
         let name = OsStr::from_bytes(entry.name.as_bytes());
         if reply.add(INodeNo(inode), offset_of(entry.cookie), file_type(kind), name) {
             break;

@@ -88,7 +88,7 @@ pub(super) struct MountArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) log_file: Option<PathBuf>,
 
-    /// The share to mount, where the ticket opens several
+    /// The share to mount, where the ticket opens several; without it each is a folder of the mount
     #[arg(long, value_name = "NAME")]
     pub(super) share: Option<OsString>,
 

@@ -6,6 +6,7 @@ use crate::status::{Kernel, Memory, Reads, Session};
 fn report(mountpoint: &str) -> Report {
     Report {
         mountpoint: mountpoint.to_owned(),
+        shares: Vec::new(),
         share: "films".to_owned(),
         pid: 7,
         uptime_s: 61,

@@ -6,7 +6,6 @@ use engine::cache::L1;
 use tokio::time::Instant;
 use transport::Client;
 use uring::Pool;
-use wire::message::ShareInfo;
 
 use crate::{
     bdi,
@@ -20,7 +19,6 @@ use crate::{
 /// What stays the same over the life of a mount.
 pub(super) struct Reporter {
     info: MountInfo,
-    share: ShareInfo,
     on_disconnect: OnDisconnect,
     deadline: Duration,
     read_ahead_error: Option<String>,
@@ -31,11 +29,10 @@ impl Reporter {
     /// For a mount made now; `read_ahead_error` says why the kernel's read-ahead could not be raised.
     pub(super) fn new(
         info: MountInfo,
-        share: ShareInfo,
         (on_disconnect, deadline): (OnDisconnect, Duration),
         read_ahead_error: Option<String>,
     ) -> Reporter {
-        Reporter { info, share, on_disconnect, deadline, read_ahead_error, mounted: Instant::now() }
+        Reporter { info, on_disconnect, deadline, read_ahead_error, mounted: Instant::now() }
     }
 
     /// The mount now.
@@ -45,7 +42,8 @@ impl Reporter {
         let held = vfs.held();
         Report {
             mountpoint: self.info.mountpoint.display().to_string(),
-            share: self.share.name.to_string(),
+            share: names(vfs),
+            shares: vfs.shares().iter().map(|share| share.name.to_string()).collect(),
             pid: process::id(),
             uptime_s: self.mounted.elapsed().as_secs(),
             session: session(client),
@@ -73,6 +71,11 @@ impl Reporter {
             },
         }
     }
+}
+
+/// The names of the shares that a mount shows, for people.
+pub(super) fn names(vfs: &Vfs) -> String {
+    vfs.shares().iter().map(|share| share.name.to_string()).collect::<Vec<_>>().join(", ")
 }
 
 fn session(client: &Client) -> Session {

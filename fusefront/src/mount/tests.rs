@@ -1,4 +1,4 @@
-use wire::{Attr, ByteLen, FileId, FileKind, ShareId, Ticket, Timestamp};
+use wire::{Attr, ByteLen, FileId, FileKind, ShareId, Ticket, Timestamp, message::ShareInfo};
 
 use super::*;
 
@@ -24,14 +24,17 @@ fn share(id: u16, name: &str) -> ShareInfo {
 }
 
 #[test]
-fn the_only_share_needs_no_name_and_of_several_one_is_named() {
+fn the_only_share_is_the_root_and_several_are_folders_unless_one_is_named() {
     let both = [share(0, "films"), share(1, "stills")];
     let stills = Name::new(b"stills").unwrap();
     let other = Name::new(b"other").unwrap();
-    assert_eq!(choose(&both[..1], None).unwrap().name, both[0].name);
-    assert_eq!(choose(&both, Some(&stills)).unwrap().id, ShareId(1));
-    let several = choose(&both, None).unwrap_err();
-    assert!(matches!(&several, MountError::SeveralShares { count: 2, names } if names == "films, stills"));
+    let welcome =
+        |shares: &[ShareInfo]| Welcome { version: 1, session: 1, boot: 1, shares: shares.to_owned() };
+    let choose = |shares: &[ShareInfo], wanted| choose(&welcome(shares), wanted);
+    assert!(matches!(choose(&both[..1], None), Ok(MountRoot::Share(share)) if share.id == ShareId(0)));
+    assert!(matches!(choose(&both, Some(&stills)), Ok(MountRoot::Share(share)) if share.id == ShareId(1)));
+    let uid = nix::unistd::geteuid().as_raw();
+    assert!(matches!(choose(&both, None), Ok(MountRoot::Folder { uid: owner, .. }) if owner == uid));
     let unknown = choose(&both, Some(&other)).unwrap_err();
     assert_eq!(unknown.to_string(), "the ticket does not open a share named other; it opens films, stills");
     assert!(matches!(choose(&[], None), Err(MountError::NoShare)));

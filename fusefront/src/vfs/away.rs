@@ -1,6 +1,6 @@
 //! While the host is away: what of the mount is local, and what a mount that serves stale data answers from memory.
 //!
-//! The root is local always: its attributes are shown as last known when the host does not tell them at once, and it
+//! The root of a share is local always: its attributes are shown as last known when the host does not tell them at once, and it
 //! opens without the host, so that `ls -d`, `stat` and `df` never hang. The rest is answered from memory only where
 //! that was asked for ([`Vfs::keep_last_known`]), and only once a call failed for want of a session: what the host
 //! said of a name or file last, beyond its time. What it never said is an I/O error: unknown is not absent.
@@ -13,25 +13,26 @@ use std::{
 
 use tokio::time::{Instant, timeout};
 use transport::OnLoss;
-use wire::{Attr, Extent, FileId, Name};
+use wire::{Attr, Extent, FileId, Name, ShareId};
 
 use super::{
     By, Inner, State, Vfs,
     attr::NodeAttr,
     handle::{HandleId, NodeLocation, OpenFile},
-    inode::NodeId,
+    inode::{Found, NodeId},
     open::Opened,
 };
 use crate::error::VfsError;
 
 /// How long the host may take to tell the root's attributes before the last known ones are shown.
-const ROOT_PATIENCE: Duration = Duration::from_millis(50);
+pub(super) const ROOT_PATIENCE: Duration = Duration::from_millis(50);
 
 /// How long the host may take to tell, behind an answer, what the next one shows.
 pub(super) const REFRESH_DEADLINE: Duration = Duration::from_secs(2);
 
-/// Looks at the root under way at once; who comes when there are more is shown what is known.
-pub(super) const ROOT_LOOKS_MAX: usize = 8;
+/// Looks at roots of shares under way at once, each share's with room to spare; who comes when there are more is shown
+/// what is known.
+pub(super) const ROOT_LOOKS_MAX: usize = 16;
 
 /// Names held in one half of [`LastKnown`]: some 300 bytes each, so about 2.5 MB for both.
 const HALF_NAMES_MAX: usize = 4096;
@@ -88,18 +89,21 @@ impl Asked {
     }
 }
 
+/// A directory as reached through a share: two shares may hold one directory, and hide different names in it.
+type Folder = (ShareId, FileId);
+
 /// What the host said last of names, for a mount that serves stale data.
 ///
 /// Bounded: entries go into the newer half; when that is full, it becomes the older one, which is dropped.
 #[derive(Default)]
 pub struct LastKnown {
-    newer: HashMap<(FileId, Name), Attr>,
-    older: HashMap<(FileId, Name), Attr>,
+    newer: HashMap<(Folder, Name), Attr>,
+    older: HashMap<(Folder, Name), Attr>,
 }
 
 impl LastKnown {
     /// Notes what a name in a directory leads to.
-    pub fn note(&mut self, parent: FileId, name: &Name, attr: Attr) {
+    pub fn note(&mut self, parent: Folder, name: &Name, attr: Attr) {
         let key = (parent, name.clone());
         if self.newer.len() >= HALF_NAMES_MAX && !self.newer.contains_key(&key) {
             self.older = std::mem::take(&mut self.newer);
@@ -108,14 +112,14 @@ impl LastKnown {
     }
 
     /// Notes that the host said there is no such name.
-    pub fn forget(&mut self, parent: FileId, name: &Name) {
+    pub fn forget(&mut self, parent: Folder, name: &Name) {
         let key = (parent, name.clone());
         self.newer.remove(&key);
         self.older.remove(&key);
     }
 
     /// What the name led to last.
-    pub fn find(&self, parent: FileId, name: &Name) -> Option<Attr> {
+    pub fn find(&self, parent: Folder, name: &Name) -> Option<Attr> {
         let key = (parent, name.clone());
         self.newer.get(&key).or_else(|| self.older.get(&key)).copied()
     }
@@ -132,15 +136,15 @@ impl Vfs {
         self.0.state.lock().known.is_some() && self.0.client.loss().is_some()
     }
 
-    /// The root's attributes: the host's if it tells them at once, else as last known.
-    pub(super) async fn attr_of_root(&self, by: By) -> Result<NodeAttr, VfsError> {
+    /// The attributes of a share's root: the host's if it tells them at once, else as last known.
+    pub(super) async fn attr_of_root(&self, node: NodeId, by: By) -> Result<NodeAttr, VfsError> {
         let permit = self.0.root_looks.clone().try_acquire_owned();
         if let (Ok(permit), None) = (permit, self.0.client.loss()) {
             let vfs = self.clone();
             let look = self.0.lane.spawn(async move {
                 let _permit = permit;
-                let attr = vfs.0.stat_node(NodeId::ROOT, by, Instant::now() + REFRESH_DEADLINE).await?;
-                vfs.0.state.lock().tell(NodeId::ROOT, attr);
+                let attr = vfs.0.stat_node(node, by, Instant::now() + REFRESH_DEADLINE).await?;
+                vfs.0.state.lock().tell(node, attr);
                 Ok(())
             });
             // It goes on behind the answer when it takes longer.
@@ -149,7 +153,7 @@ impl Vfs {
                 Ok(Ok(Err(error))) => return Err(error),
             }
         }
-        self.0.state.lock().root_attr()
+        self.0.state.lock().share_root_attr(&self.0, node)
     }
 
     /// The attributes of a node as last known, in place of `error`.
@@ -173,7 +177,7 @@ impl Vfs {
             state.failed.note(Asked::Name(parent, name.clone()), &error, Instant::now());
             return Err(error);
         };
-        let found = state.nodes.look_up(parent, name, Some(attr.id), attr.kind)?;
+        let found = state.nodes.look_up(parent, name, Found { id: Some(attr.id), kind: attr.kind })?;
         if let Some(newer) = state.told.last(found.node).filter(|newer| newer.id == attr.id) {
             attr = newer;
         }
@@ -220,12 +224,16 @@ impl Inner {
 impl State {
     /// Takes note of what a name leads to, or that it leads nowhere; where that is wanted.
     pub(super) fn note_name(&mut self, parent: NodeId, name: &Name, attr: Option<Attr>) {
-        let Some(known) = &mut self.known else { return };
-        let Ok((Some(parent), _)) = self.nodes.file(parent) else { return };
+        let folder = self.folder(parent);
+        let (Some(known), Some(folder)) = (&mut self.known, folder) else { return };
         match attr {
-            Some(attr) => known.note(parent, name, attr),
-            None => known.forget(parent, name),
+            Some(attr) => known.note(folder, name, attr),
+            None => known.forget(folder, name),
         }
+    }
+
+    fn folder(&self, node: NodeId) -> Option<Folder> {
+        Some((self.nodes.share(node)?, self.nodes.file(node).ok()?.0?))
     }
 
     /// What the host said of a node last; `None` where that is not wanted, or is not what failed.
@@ -244,8 +252,7 @@ impl State {
     /// The same of a name.
     fn last_known_as(&self, parent: NodeId, name: &Name, error: &VfsError) -> Option<Attr> {
         let known = self.known.as_ref().filter(|_| matches!(error, VfsError::Lost { .. }))?;
-        let (parent, _) = self.nodes.file(parent).ok()?;
-        known.find(parent?, name)
+        known.find(self.folder(parent)?, name)
     }
 }
 
@@ -277,6 +284,10 @@ mod tests {
 
     fn file(inode: u64) -> FileId {
         FileId { fs: 1, inode, birth: 3 }
+    }
+
+    fn folder(inode: u64) -> Folder {
+        (ShareId(0), file(inode))
     }
 
     fn name(number: u64) -> Name {
@@ -318,13 +329,14 @@ mod tests {
     #[test]
     fn names_are_known_until_the_host_says_that_they_are_gone() {
         let mut known = LastKnown::default();
-        known.note(file(2), &name(1), attr(7));
-        assert_eq!(known.find(file(2), &name(1)), Some(attr(7)));
-        assert_eq!(known.find(file(3), &name(1)), None, "another directory");
-        known.note(file(2), &name(1), attr(8));
-        assert_eq!(known.find(file(2), &name(1)), Some(attr(8)));
-        known.forget(file(2), &name(1));
-        assert_eq!(known.find(file(2), &name(1)), None);
+        known.note(folder(2), &name(1), attr(7));
+        assert_eq!(known.find(folder(2), &name(1)), Some(attr(7)));
+        assert_eq!(known.find(folder(3), &name(1)), None, "another directory");
+        assert_eq!(known.find((ShareId(1), file(2)), &name(1)), None, "through another share");
+        known.note(folder(2), &name(1), attr(8));
+        assert_eq!(known.find(folder(2), &name(1)), Some(attr(8)));
+        known.forget(folder(2), &name(1));
+        assert_eq!(known.find(folder(2), &name(1)), None);
     }
 
     #[test]
@@ -332,10 +344,10 @@ mod tests {
         let mut known = LastKnown::default();
         let last = 3 * HALF_NAMES_MAX as u64;
         for number in 0..=last {
-            known.note(file(2), &name(number), attr(number));
+            known.note(folder(2), &name(number), attr(number));
             assert!(known.newer.len() + known.older.len() <= 2 * HALF_NAMES_MAX);
         }
-        assert_eq!(known.find(file(2), &name(last)), Some(attr(last)));
-        assert_eq!(known.find(file(2), &name(0)), None);
+        assert_eq!(known.find(folder(2), &name(last)), Some(attr(last)));
+        assert_eq!(known.find(folder(2), &name(0)), None);
     }
 }

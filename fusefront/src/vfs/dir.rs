@@ -3,7 +3,7 @@
 //! An offset names the place after an entry, so that a program may stop and go on there, also after a reconnect: it
 //! is made from the host's cookie alone, and nothing is remembered for it.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::{sync::oneshot, task::AbortHandle};
@@ -19,6 +19,9 @@ pub const PAGE_BYTES: u32 = 128 * 1024;
 pub const AFTER_DOT: u64 = 1;
 /// The offset after `..`, the second: the host's entries start here.
 pub const AFTER_DOT_DOT: u64 = 2;
+
+/// Entries of one pass over a directory: far beyond any real one. A host that never comes to an end is stopped here.
+pub const ENTRIES_MAX: u64 = 1 << 24;
 
 /// The largest offset that `telldir` can give: `off_t` is signed.
 const OFFSET_MAX: u64 = i64::MAX.unsigned_abs();
@@ -48,6 +51,24 @@ pub struct Page {
 }
 
 impl Page {
+    /// Whether who lists it gets on: each entry has a place of its own, and there is one unless this is the end.
+    ///
+    /// # Errors
+    /// [`VfsError::Protocol`] when not: a program would go round in circles.
+    pub fn check(&self) -> Result<(), VfsError> {
+        let broken = |reason: &str| Err(VfsError::Protocol { reason: reason.to_owned() });
+        if self.entries.is_empty() && !self.end {
+            return broken("a page of a listing without entries that is not the last");
+        }
+        let mut places = HashSet::with_capacity(self.entries.len() + 1);
+        places.insert(offset_of(self.start));
+        if self.entries.iter().all(|entry| places.insert(offset_of(entry.cookie))) {
+            Ok(())
+        } else {
+            broken("a page of a listing with two entries at one place")
+        }
+    }
+
     /// The index of the entry that `offset` continues with, or of the page's end; `None` when the page does not tell.
     pub fn index_of(&self, offset: u64) -> Option<usize> {
         if offset == offset_of(self.start) {
@@ -98,12 +119,53 @@ struct Paging {
     /// as it is then (rewinddir(3)).
     started: bool,
     ahead: Option<Ahead>,
+    pass: Pass,
+}
+
+/// One pass over a directory, page by page from where it began: it must come to an end.
+#[derive(Default)]
+struct Pass {
+    /// The cookie of the page that comes next; another one begins a new pass.
+    next: Option<u64>,
+    pages: u64,
+    entries: u64,
+    /// The cookie of an earlier page of the pass: that of the latest whose number is a power of two, so that a circle
+    /// of any length is met (Brent's algorithm).
+    mark: Option<u64>,
+}
+
+impl Pass {
+    fn turn_to(&mut self, page: &Page) -> Result<(), VfsError> {
+        if self.next != Some(page.start) {
+            *self = Pass::default();
+        }
+        self.pages += 1;
+        self.entries += page.entries.len() as u64;
+        self.next = page.next();
+        if self.mark == Some(page.start) {
+            return Err(VfsError::Protocol { reason: "a listing that goes round in circles".to_owned() });
+        }
+        if self.entries > ENTRIES_MAX {
+            return Err(VfsError::Protocol {
+                reason: format!("a listing of more than {ENTRIES_MAX} entries"),
+            });
+        }
+        if self.pages.is_power_of_two() {
+            self.mark = Some(page.start);
+        }
+        Ok(())
+    }
 }
 
 impl OpenDir {
     /// A directory opened with its first page in hand, or with none.
     pub fn new(node: NodeId, id: FileId, first: Option<Arc<Page>>) -> OpenDir {
-        OpenDir { node, id, paging: Mutex::new(Paging { page: first, started: false, ahead: None }) }
+        let mut paging = Paging { page: first, ..Paging::default() };
+        if let Some(first) = &paging.page {
+            // The first page of a pass is never too much.
+            let _ = paging.pass.turn_to(first);
+        }
+        OpenDir { node, id, paging: Mutex::new(paging) }
     }
 
     /// Where `offset` goes on, if that is in the page in hand and something follows there, or the directory ends.
@@ -128,10 +190,15 @@ impl OpenDir {
     }
 
     /// Makes `page` the one in hand.
-    pub fn turn_to(&self, page: Arc<Page>) {
+    ///
+    /// # Errors
+    /// [`VfsError::Protocol`] when a listing comes to no end.
+    pub fn turn_to(&self, page: Arc<Page>) -> Result<(), VfsError> {
         let mut paging = self.paging.lock();
+        paging.pass.turn_to(&page)?;
         paging.started |= page.start == 0;
         paging.page = Some(page);
+        Ok(())
     }
 
     /// Keeps a page that is being fetched; one kept before is called off.
@@ -204,7 +271,7 @@ mod tests {
         let dir = dir(page(0, &[4, 9], false));
         assert_eq!(index(&dir, offset_of(4)), Some(1));
         assert_eq!(index(&dir, offset_of(9)), None);
-        dir.turn_to(page(9, &[12], true));
+        dir.turn_to(page(9, &[12], true)).unwrap();
         assert_eq!(index(&dir, offset_of(9)), Some(0));
         assert_eq!(index(&dir, offset_of(4)), None, "seekdir back asks the host");
     }
@@ -214,9 +281,52 @@ mod tests {
         let dir = dir(page(0, &[4], true));
         assert_eq!(index(&dir, 0), Some(0));
         assert_eq!(index(&dir, 0), None);
-        dir.turn_to(page(0, &[4, 5], true));
+        dir.turn_to(page(0, &[4, 5], true)).unwrap();
         assert_eq!(index(&dir, AFTER_DOT_DOT), Some(0));
         assert_eq!(index(&dir, 0), None, "and again");
+    }
+
+    #[test]
+    fn pages_that_lead_nowhere_are_refused() {
+        assert!(page(0, &[4, 9], false).check().is_ok());
+        assert!(page(0, &[], true).check().is_ok());
+        let all_end = [i64::MAX.unsigned_abs() - 1, i64::MAX.unsigned_abs()];
+        let nowhere: [(u64, &[u64]); 5] = [(3, &[]), (0, &[4, 4]), (9, &[4, 9]), (0, &[0]), (0, &all_end)];
+        for (start, cookies) in nowhere {
+            let outcome = page(start, cookies, false).check();
+            assert!(matches!(outcome, Err(VfsError::Protocol { .. })), "{start} {cookies:?}");
+        }
+    }
+
+    /// Pages taken in turn, each begun where the last one ended, until one is refused.
+    fn turns(dir: &OpenDir, next: impl Fn(u64) -> u64, most: u64) -> u64 {
+        let mut at = 0;
+        let mut refused = |_: &u64| {
+            let start = at;
+            at = next(start);
+            dir.turn_to(page(start, &[at], false)).is_err()
+        };
+        (0..most).find(|turn| refused(turn)).unwrap_or(most)
+    }
+
+    proptest! {
+        #[test]
+        fn a_listing_that_goes_round_is_stopped_soon(before in 0..200u64, circle in 2..200u64) {
+            let dir = dir(page(0, &[1], false));
+            let next = |at: u64| if at < before + circle { at + 1 } else { before + 1 };
+            let seen = turns(&dir, next, 10_000);
+            prop_assert!(seen > circle && seen < 4 * (before + circle) + 4, "{seen}");
+        }
+    }
+
+    #[test]
+    fn a_listing_without_end_is_stopped_and_one_begun_again_is_not() {
+        let dir = dir(page(0, &[1], false));
+        assert_eq!(turns(&dir, |at| at + 1, 5_000), 5_000);
+        dir.paging.lock().pass.entries = ENTRIES_MAX;
+        assert!(dir.turn_to(page(5_000, &[5_001], false)).is_err());
+        assert!(dir.turn_to(page(0, &[1], false)).is_ok());
+        assert!(dir.turn_to(page(1, &[2], false)).is_ok());
     }
 
     proptest! {

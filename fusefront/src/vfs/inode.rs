@@ -2,6 +2,9 @@
 //!
 //! The kernel counts the lookups it was answered and gives them back with FORGET; a node leaves the table when none is
 //! left, no handle is open on it and no node below it refers to it. The table holds no more than the kernel does.
+//!
+//! A node is a file *of a share*: two shares may hold one file (the same folder twice, one inside the other), and it is
+//! then a node in each, with numbers of their own. So a node's path never leaves the share it was found in.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -9,7 +12,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use wire::{FileId, FileKind, Name, SharePath, Version, limits};
+use wire::{FileId, FileKind, Name, ShareId, SharePath, Version, limits};
 
 use crate::{error::VfsError, read::content::Content};
 
@@ -27,6 +30,24 @@ const SYNTHETIC_FIRST: u64 = 1 << 63;
 
 /// Components of the longest path: each takes a letter and a slash.
 const DEPTH_MAX: usize = limits::PATH_BYTES_MAX / 2 + 1;
+
+/// Where a node is on the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The share, by its number in this client.
+    pub share: ShareId,
+    /// The path in it.
+    pub path: SharePath,
+}
+
+/// What is found under a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Which file; `None` where the host could not look: such a node is new each time.
+    pub id: Option<FileId>,
+    /// What it is.
+    pub kind: FileKind,
+}
 
 /// A node with the generation that tells it from earlier ones of the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +73,10 @@ struct Node {
     /// Which file; `None` where the host listed a name that it could not look at.
     id: Option<FileId>,
     kind: FileKind,
+    /// The share it is in; of no meaning for a root that is no share.
+    share: ShareId,
     parent: NodeId,
-    /// The name of the latest lookup; `None` for the root.
+    /// The name of the latest lookup; `None` for the root, a share's for the root of a share below it.
     name: Option<Name>,
     generation: u64,
     lookups: u64,
@@ -64,6 +87,9 @@ struct Node {
     /// Where the kernel's pages come from; boxed since most files are never opened.
     pages: Option<Box<Held>>,
 }
+
+// A million files are known at once in large trees.
+const _: () = assert!(size_of::<Node>() <= 96);
 
 /// The contents that the kernel may hold pages of.
 struct Held {
@@ -76,18 +102,33 @@ struct Held {
 /// All nodes of a mount.
 pub struct NodeTable {
     nodes: HashMap<NodeId, Node>,
-    /// The root is not in here: a share that contains itself (a bind mount) gets a second node for it.
-    by_file: HashMap<FileId, NodeId>,
+    /// The nodes of each share. Roots are not in here: a share that contains itself (a bind mount) gets a second node
+    /// for its root. As many as there are shares with nodes.
+    by_file: HashMap<ShareId, HashMap<FileId, NodeId>>,
+    /// The latest node of each share's root, where the root of the mount is no share.
+    share_roots: Vec<(ShareId, NodeId)>,
+    /// Whether the root of the mount holds the shares as folders.
+    is_folder: bool,
     synthetic_next: u64,
     generation: u64,
 }
 
 impl NodeTable {
-    /// A table with the root alone.
-    pub fn new(root: FileId) -> NodeTable {
+    /// A table with the root alone, which is a share's.
+    pub fn of_share(share: ShareId, root: FileId) -> NodeTable {
+        NodeTable::with_root(share, Some(root), false)
+    }
+
+    /// A table with the root alone, a folder whose entries are the roots of shares.
+    pub fn of_folder() -> NodeTable {
+        NodeTable::with_root(ShareId(0), None, true)
+    }
+
+    fn with_root(share: ShareId, id: Option<FileId>, is_folder: bool) -> NodeTable {
         let root = Node {
-            id: Some(root),
+            id,
             kind: FileKind::Directory,
+            share,
             parent: NodeId::ROOT,
             name: None,
             generation: 0,
@@ -99,6 +140,8 @@ impl NodeTable {
         NodeTable {
             nodes: HashMap::from([(NodeId::ROOT, root)]),
             by_file: HashMap::new(),
+            share_roots: Vec::new(),
+            is_folder,
             synthetic_next: SYNTHETIC_FIRST,
             generation: 0,
         }
@@ -109,32 +152,78 @@ impl NodeTable {
         self.nodes.len()
     }
 
-    /// Counts one lookup of `id`, found as `name` in `parent`; makes the node if there is none. `id` is `None` for a
-    /// name the host could not look at: such a node is new each time.
+    /// Counts one lookup of a file, found as `name` in `parent`; makes the node if there is none.
+    ///
+    /// A file that is of another kind than the node of its id is another file: it gets a node of its own.
     ///
     /// # Errors
-    /// [`VfsError::Stale`] when the parent is gone, or lies below the file: the kernel looks the path up again.
-    pub fn look_up(
-        &mut self,
-        parent: NodeId,
-        name: &Name,
-        id: Option<FileId>,
-        kind: FileKind,
-    ) -> Result<NodeRef, VfsError> {
-        if !self.nodes.contains_key(&parent) {
+    /// [`VfsError::Stale`] when the parent is gone, is no directory of a share, or lies below the file: the kernel looks
+    /// the path up again.
+    pub fn look_up(&mut self, parent: NodeId, name: &Name, found: Found) -> Result<NodeRef, VfsError> {
+        let above = self.nodes.get(&parent).ok_or(VfsError::Stale)?;
+        if above.kind != FileKind::Directory || (self.is_folder && parent == NodeId::ROOT) {
             return Err(VfsError::Stale);
         }
-        let known = id.and_then(|id| self.by_file.get(&id).copied());
-        let node = match known {
+        let share = above.share;
+        let known = found.id.and_then(|id| self.by_file.get(&share)?.get(&id).copied());
+        let node = match known.filter(|node| self.nodes.get(node).is_some_and(|node| node.kind == found.kind))
+        {
             Some(node) => {
                 self.relink(node, parent, name)?;
                 node
             }
-            None => self.insert(parent, name, id, kind),
+            None => {
+                let node = self.insert((share, parent), name, found);
+                if let Some(id) = found.id {
+                    self.by_file.entry(share).or_default().insert(id, node);
+                }
+                node
+            }
         };
+        self.count_lookup(node)
+    }
+
+    /// Counts one lookup of the root of a share, as which the share named `name` has `id` now.
+    ///
+    /// # Errors
+    /// [`VfsError::Stale`] when the root of this mount is itself a share.
+    pub fn look_up_share(&mut self, share: ShareId, name: &Name, id: FileId) -> Result<NodeRef, VfsError> {
+        if !self.is_folder {
+            return Err(VfsError::Stale);
+        }
+        let node = match self.share_root(share, name, &id) {
+            Some(node) => node,
+            None => {
+                let found = Found { id: Some(id), kind: FileKind::Directory };
+                let node = self.insert((share, NodeId::ROOT), name, found);
+                self.share_roots.retain(|(other, _)| *other != share);
+                self.share_roots.push((share, node));
+                node
+            }
+        };
+        self.count_lookup(node)
+    }
+
+    fn count_lookup(&mut self, node: NodeId) -> Result<NodeRef, VfsError> {
         let entry = self.nodes.get_mut(&node).ok_or(VfsError::Stale)?;
         entry.lookups += 1;
         Ok(NodeRef { node, generation: entry.generation })
+    }
+
+    /// The node of a share's root, if there is one of this very folder.
+    fn share_root(&self, share: ShareId, name: &Name, id: &FileId) -> Option<NodeId> {
+        let (_, node) = self.share_roots.iter().find(|(known, _)| *known == share)?;
+        let entry = self.nodes.get(node)?;
+        (entry.id.as_ref() == Some(id) && entry.name.as_ref() == Some(name)).then_some(*node)
+    }
+
+    /// Whether a node is the root of a share: the mount's own, or one below it.
+    pub fn is_share_root(&self, node: NodeId) -> bool {
+        if self.is_folder {
+            node != NodeId::ROOT && self.nodes.get(&node).is_some_and(|entry| entry.parent == NodeId::ROOT)
+        } else {
+            node == NodeId::ROOT
+        }
     }
 
     /// Takes back `lookups` of a node.
@@ -194,14 +283,22 @@ impl NodeTable {
         self.nodes.get(&node)?.name.as_ref()
     }
 
-    /// Where a node is, by the names of the latest lookups.
+    /// The share of a node; `None` for a root that is no share, and for a node that is gone.
+    pub fn share(&self, node: NodeId) -> Option<ShareId> {
+        let is_in_a_share = !(self.is_folder && node == NodeId::ROOT);
+        self.nodes.get(&node).filter(|_| is_in_a_share).map(|entry| entry.share)
+    }
+
+    /// Where a node is, by the names of the latest lookups, and the name of the share's root where that is a folder of
+    /// the mount's root.
     ///
     /// # Errors
-    /// [`VfsError::Stale`] when it or a parent is gone, [`VfsError::TooLong`] past the protocol's limit.
-    pub fn path(&self, node: NodeId) -> Result<SharePath, VfsError> {
-        let mut names = Vec::new();
-        let mut at = node;
-        while at != NodeId::ROOT {
+    /// [`VfsError::Stale`] when it or a parent is gone, and for a root that is no share; [`VfsError::TooLong`] past the
+    /// protocol's limit.
+    pub fn place(&self, node: NodeId) -> Result<(Place, Option<&Name>), VfsError> {
+        let share = self.share(node).ok_or(VfsError::Stale)?;
+        let (mut names, mut at) = (Vec::new(), node);
+        while !self.is_share_root(at) {
             let entry = self.nodes.get(&at).ok_or(VfsError::Stale)?;
             names.push(entry.name.as_ref().ok_or(VfsError::Stale)?.as_bytes());
             if names.len() > DEPTH_MAX {
@@ -210,16 +307,21 @@ impl NodeTable {
             at = entry.parent;
         }
         names.reverse();
-        SharePath::new(&names.join(&b'/')).map_err(|_| VfsError::TooLong)
+        let path = SharePath::new(&names.join(&b'/')).map_err(|_| VfsError::TooLong)?;
+        Ok((Place { share, path }, self.name(at)))
     }
 
-    /// The inode number that `stat` shows, or will show, of a file: its own on the host unless that is taken.
-    pub fn inode(&self, id: &FileId) -> Option<u64> {
-        if let Some(node) = self.by_file.get(id) {
+    /// The inode number that `stat` shows, or will show, of a file of a share: its own on the host unless that is taken.
+    pub fn inode(&self, share: ShareId, id: &FileId) -> Option<u64> {
+        if let Some(node) = self.by_file.get(&share).and_then(|files| files.get(id)) {
             return Some(node.0);
         }
-        let own = NodeId(id.inode);
-        (is_own_number(id.inode) && !self.nodes.contains_key(&own)).then_some(id.inode)
+        self.free_own_number(id).map(|node| node.0)
+    }
+
+    /// The same of a share's root.
+    pub fn share_root_inode(&self, share: ShareId, name: &Name, id: &FileId) -> Option<u64> {
+        self.share_root(share, name, id).or_else(|| self.free_own_number(id)).map(|node| node.0)
     }
 
     /// What an open at `version` means for the kernel's pages.
@@ -273,12 +375,13 @@ impl NodeTable {
         self.nodes.get_mut(&node).is_some_and(|entry| std::mem::replace(&mut entry.told, hash) != hash)
     }
 
-    fn insert(&mut self, parent: NodeId, name: &Name, id: Option<FileId>, kind: FileKind) -> NodeId {
-        let node = self.free_number(id);
+    fn insert(&mut self, (share, parent): (ShareId, NodeId), name: &Name, found: Found) -> NodeId {
+        let node = self.free_number(found.id);
         self.generation += 1;
         let entry = Node {
-            id,
-            kind,
+            id: found.id,
+            kind: found.kind,
+            share,
             parent,
             name: Some(name.clone()),
             generation: self.generation,
@@ -288,21 +391,21 @@ impl NodeTable {
             pages: None,
         };
         self.nodes.insert(node, entry);
-        if let Some(id) = id {
-            self.by_file.insert(id, node);
-        }
         if let Some(parent) = self.nodes.get_mut(&parent) {
             parent.pins += 1;
         }
         node
     }
 
+    /// The number that a file has on the host, if no node has it.
+    fn free_own_number(&self, id: &FileId) -> Option<NodeId> {
+        let own = NodeId(id.inode);
+        (is_own_number(id.inode) && !self.nodes.contains_key(&own)).then_some(own)
+    }
+
     fn free_number(&mut self, id: Option<FileId>) -> NodeId {
-        if let Some(id) = id {
-            let own = NodeId(id.inode);
-            if is_own_number(id.inode) && !self.nodes.contains_key(&own) {
-                return own;
-            }
+        if let Some(own) = id.and_then(|id| self.free_own_number(&id)) {
+            return own;
         }
         // The table is far smaller than the range, so this ends.
         loop {
@@ -354,8 +457,14 @@ impl NodeTable {
                 return;
             }
             let gone = entry.remove();
-            if let Some(id) = gone.id.filter(|id| self.by_file.get(id) == Some(&node)) {
-                self.by_file.remove(&id);
+            self.share_roots.retain(|(_, root)| *root != node);
+            if let (Some(id), Some(files)) = (gone.id, self.by_file.get_mut(&gone.share))
+                && files.get(&id) == Some(&node)
+            {
+                files.remove(&id);
+                if files.is_empty() {
+                    self.by_file.remove(&gone.share);
+                }
             }
             node = gone.parent;
             if let Some(parent) = self.nodes.get_mut(&node) {

@@ -6,12 +6,12 @@ use tokio::{sync::oneshot, time::Instant};
 use wire::{Attr, Entry, FileKind, Reply, Request};
 
 use super::{
-    Vfs,
+    Found, Vfs,
     attr::NodeAttr,
     dir::{AFTER_DOT_DOT, Ahead, Cursor, OpenDir, PAGE_BYTES, Page, cookie_of},
     handle::HandleId,
     inode::NodeId,
-    unexpected,
+    shares, unexpected,
 };
 use crate::error::VfsError;
 
@@ -59,14 +59,21 @@ impl Vfs {
     /// # Errors
     /// [`VfsError::Stale`], [`VfsError::NotDirectory`], else what the host says.
     pub async fn opendir(&self, node: NodeId, deadline: Instant) -> Result<HandleId, VfsError> {
+        if self.0.is_folder_of_shares(node) {
+            return self.open_folder().await;
+        }
         let (target, kind) = self.0.target(node)?;
         if kind != FileKind::Directory {
             return Err(VfsError::NotDirectory);
         }
-        if node == NodeId::ROOT {
-            return self.open_root(deadline);
+        if self.0.state.lock().nodes.is_share_root(node) {
+            return self.open_root(node, deadline);
         }
+        let expected = target.id;
         let (dir, first) = self.fetch_page(target, 0, deadline).await?;
+        if dir.kind != FileKind::Directory || expected.is_some_and(|id| id != dir.id) {
+            return Err(VfsError::Stale);
+        }
         let mut state = self.0.state.lock();
         state.nodes.pin(node)?;
         state.learn(node, dir);
@@ -79,12 +86,16 @@ impl Vfs {
         Ok(handle)
     }
 
-    /// Opens the root without waiting for the host, its first page under way: `df` opens what it is asked about.
-    fn open_root(&self, deadline: Instant) -> Result<HandleId, VfsError> {
+    /// Opens the root of a share without waiting for the host, its first page under way: `df` opens what it is asked
+    /// about.
+    fn open_root(&self, node: NodeId, deadline: Instant) -> Result<HandleId, VfsError> {
         let mut state = self.0.state.lock();
-        state.nodes.pin(NodeId::ROOT)?;
-        let id = state.root.id;
-        let handle = state.handles.add_dir(OpenDir::new(NodeId::ROOT, id, None));
+        let id = match state.nodes.file(node)? {
+            (Some(id), _) if node != NodeId::ROOT => id,
+            _ => state.root.id,
+        };
+        state.nodes.pin(node)?;
+        let handle = state.handles.add_dir(OpenDir::new(node, id, None));
         let open = state.handles.dir(handle)?.clone();
         drop(state);
         self.fetch_ahead(&open, 0, deadline);
@@ -119,6 +130,11 @@ impl Vfs {
     ) -> Result<Cursor, VfsError> {
         let dir = self.dir(handle)?;
         let cookie = cookie_of(offset.max(AFTER_DOT_DOT));
+        if self.0.is_folder_of_shares(dir.node) {
+            let page = self.shares_page(cookie).await;
+            dir.turn_to(page.clone())?;
+            return Ok(Cursor { page, index: 0 });
+        }
         let ahead = match dir.take_ahead(cookie) {
             // A page ahead that failed is asked for again: its deadline was not this reader's.
             Some(ahead) => ahead.outcome.await.ok().and_then(Result::ok),
@@ -132,7 +148,7 @@ impl Vfs {
                 self.fetch_page(target, cookie, deadline).await?.1
             }
         };
-        dir.turn_to(page.clone());
+        dir.turn_to(page.clone())?;
         if let Some(next) = page.next() {
             self.fetch_ahead(&dir, next, deadline);
         }
@@ -162,10 +178,15 @@ impl Vfs {
             let kind = entry.kind.ok_or_else(|| VfsError::Protocol {
                 reason: "an entry of a listing without kind and attributes".to_owned(),
             })?;
-            let found = state.nodes.look_up(parent, &entry.name, None, kind)?;
+            let found = state.nodes.look_up(parent, &entry.name, Found { id: None, kind })?;
             return Ok(Listed::Unknown { node: found.node, generation: found.generation, kind });
         };
-        let found = state.nodes.look_up(parent, &entry.name, Some(attr.id), attr.kind)?;
+        let found = if self.0.is_folder_of_shares(parent) {
+            let share = shares::share_of(entry).ok_or(VfsError::Stale)?;
+            state.nodes.look_up_share(share, &entry.name, attr.id)?
+        } else {
+            state.nodes.look_up(parent, &entry.name, Found { id: Some(attr.id), kind: attr.kind })?
+        };
         state.learn(found.node, attr);
         state.told.renew(found.node, attr, Instant::now());
         state.nodes.tell(found.node, &attr.version());
@@ -174,12 +195,20 @@ impl Vfs {
         Ok(Listed::Known(NodeAttr { node, generation, inode: node.0, attr }))
     }
 
-    /// The inode number and kind of an entry, as a listing without attributes shows them.
-    pub fn list_plain(&self, entry: &Entry) -> (u64, FileKind) {
+    /// The inode number and kind of an entry of an open directory, as a listing without attributes shows them.
+    pub fn list_plain(&self, handle: HandleId, entry: &Entry) -> (u64, FileKind) {
         let Some(attr) = entry.attr else {
             return (UNKNOWN_INODE, entry.kind.unwrap_or(FileKind::Regular));
         };
-        let inode = self.0.state.lock().nodes.inode(&attr.id);
+        let state = self.0.state.lock();
+        let parent = state.handles.dir(handle).map(|dir| dir.node).ok();
+        let inode = if parent.is_some_and(|parent| self.0.is_folder_of_shares(parent)) {
+            let share = shares::share_of(entry);
+            share.and_then(|share| state.nodes.share_root_inode(share, &entry.name, &attr.id))
+        } else {
+            let share = parent.and_then(|parent| state.nodes.share(parent));
+            share.and_then(|share| state.nodes.inode(share, &attr.id))
+        };
         (inode.unwrap_or(UNKNOWN_INODE), attr.kind)
     }
 
@@ -198,11 +227,8 @@ impl Vfs {
             Reply::Listing(listing) => listing,
             other => return Err(unexpected(&other)),
         };
-        if listing.entries.is_empty() && !listing.end {
-            let reason = "a page of a listing without entries that is not the last".to_owned();
-            return Err(VfsError::Protocol { reason });
-        }
         let page = Page { start: cookie, entries: listing.entries, end: listing.end };
+        page.check()?;
         Ok((listing.dir, Arc::new(page)))
     }
 

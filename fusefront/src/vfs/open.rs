@@ -42,7 +42,7 @@ impl Vfs {
     /// [`VfsError::Stale`] when another file has the node's name by now, [`VfsError::IsDirectory`], else what the host
     /// says.
     pub async fn open(&self, node: NodeId, deadline: Instant) -> Result<Opened, VfsError> {
-        let (_, kind) = self.0.target(node)?;
+        let (_, kind) = self.0.state.lock().nodes.file(node)?;
         if kind == FileKind::Directory {
             return Err(VfsError::IsDirectory);
         }
@@ -204,7 +204,7 @@ impl State {
                 }
             }
         }
-        let share = mount.share.name.clone();
+        let share = mount.share_name(self.nodes.place(node)?.1)?.clone();
         let file = OpenRead { share, id: attr.id, version, settled: attr.settled };
         let content = match (pages, held) {
             (Pages::Keep, Some(held)) => held,

@@ -16,7 +16,7 @@ use engine::{
 };
 use transport::{ClientConfig, Lane};
 use uring::{Pool, PoolConfig};
-use wire::{Entry, Extent};
+use wire::{Entry, Extent, listing::Statfs, message::ShareInfo};
 
 use super::{
     dir::{AFTER_DOT_DOT, offset_of},
@@ -36,6 +36,7 @@ struct Rig {
     dropped: mpsc::Receiver<NodeId>,
     lane: Lane,
     host: Option<Host>,
+    config: HostConfig,
     folder: tempfile::TempDir,
     _state: tempfile::TempDir,
 }
@@ -60,12 +61,19 @@ fn wait<T: Send + 'static>(lane: &Lane, work: impl Future<Output = T> + Send + '
 }
 
 impl Rig {
+    /// One share, of the folder itself.
     fn new() -> Rig {
+        Rig::of(&[("share", "")], |shares| MountRoot::Share(shares[0].clone()))
+    }
+
+    /// Shares by their names, each of a folder in the rig's.
+    fn of(shares: &[(&str, &str)], root: impl FnOnce(&[ShareInfo]) -> MountRoot) -> Rig {
         let (folder, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let share = ShareConfig::new(Name::new(b"share").unwrap(), folder.path().to_owned());
-        let mut config = HostConfig::new(vec![share], state.path().join("state"));
+        let mut config = HostConfig::new(share_configs(folder.path(), shares), state.path().join("state"));
         config.listen = vec!["127.0.0.1:0".parse().unwrap()];
-        let host = Host::start(config).unwrap();
+        let host = Host::start(config.clone()).unwrap();
+        // Where it is found again when it starts again.
+        config.listen = host.local_addrs().to_vec();
         let lane = Lane::start("vfs-test").unwrap();
         let ticket = host.ticket();
         let host_key = ticket.host_key;
@@ -75,11 +83,18 @@ impl Rig {
         let limits = Limits { window_bytes_min: 1 << 20, window_bytes_max: 4 << 20 };
         let read_config = ReadConfig { host_key, ahead_deadline: PATIENCE, limits };
         let reads = ReadPath::new(client.clone(), l1.clone(), lane.handle(), read_config, stats.clone());
-        let share = client.welcome().shares[0].clone();
-        let vfs = Vfs::new(VfsParts { client, lane: lane.handle(), share, reads, stats });
+        let root = root(&client.welcome().shares);
+        let vfs = Vfs::new(VfsParts { client, lane: lane.handle(), root, reads, stats });
         let (notes, dropped) = mpsc::channel();
         vfs.attach_kernel(Box::new(Notes(notes)));
-        Rig { vfs, pool, l1, dropped, lane, host: Some(host), folder, _state: state }
+        Rig { vfs, pool, l1, dropped, lane, host: Some(host), config, folder, _state: state }
+    }
+
+    /// Starts the host again, with these shares.
+    fn restart_host(&mut self, shares: &[(&str, &str)]) {
+        self.host.take().unwrap().stop().unwrap();
+        self.config.shares = share_configs(self.folder.path(), shares);
+        self.host = Some(Host::start(self.config.clone()).unwrap());
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -166,6 +181,14 @@ impl Drop for Rig {
             assert!(std::thread::panicking() || stopped.is_ok(), "{stopped:?}");
         }
     }
+}
+
+fn share_configs(folder: &Path, shares: &[(&str, &str)]) -> Vec<ShareConfig> {
+    let config = |&(name, path): &(&str, &str)| {
+        fs::create_dir_all(folder.join(path)).unwrap();
+        ShareConfig::new(Name::new(name.as_bytes()).unwrap(), folder.join(path))
+    };
+    shares.iter().map(config).collect()
 }
 
 fn inode(path: &Path) -> u64 {
@@ -365,7 +388,7 @@ fn listed_entries_count_as_looked_up() {
     let entry = cursor.page.entries[0].clone();
     let Listed::Known(known) = rig.vfs.list(dir, &entry).unwrap() else { panic!("the host looked") };
     assert_eq!(known.node.0, inode(&rig.path("a")));
-    assert_eq!(rig.vfs.list_plain(&entry), (known.node.0, FileKind::Regular));
+    assert_eq!(rig.vfs.list_plain(dir, &entry), (known.node.0, FileKind::Regular));
     rig.vfs.forget(known.node, 1);
 
     let unknown = Entry { attr: None, ..entry };
@@ -375,7 +398,7 @@ fn listed_entries_count_as_looked_up() {
     assert_eq!(kind, FileKind::Regular);
     let attr = rig.run(move |vfs| async move { vfs.attr(node, By::Name, deadline()).await }).unwrap();
     assert_eq!(attr.attr.size.0, 1, "asked for by name alone");
-    assert_ne!(rig.vfs.list_plain(&unknown).0, 0, "zero would hide it");
+    assert_ne!(rig.vfs.list_plain(dir, &unknown).0, 0, "zero would hide it");
     rig.vfs.forget(node, 1);
     assert_eq!(rig.vfs.held().nodes, 1);
     let root = inode(rig.folder.path());
@@ -398,7 +421,7 @@ fn links_and_attributes_come_from_the_host() {
         "{missing:?}"
     );
     rig.run(|vfs| async move { vfs.refresh_statfs(deadline()).await }).unwrap();
-    assert!(rig.vfs.statfs().blocks > 0);
+    assert!(rig.vfs.statfs(NodeId::ROOT).blocks > 0);
 }
 
 #[test]
@@ -433,3 +456,4 @@ fn at_the_end_every_slot_is_home() {
 }
 
 mod moves;
+mod several;

@@ -27,7 +27,11 @@ impl Vfs {
     /// # Errors
     /// What the host says; [`VfsError::Stale`].
     pub async fn xattr(&self, node: NodeId, name: &[u8], deadline: Instant) -> Result<Bytes, VfsError> {
-        if is_of_host_alone(name) || name.is_empty() || name.len() > limits::XATTR_NAME_BYTES_MAX {
+        if self.0.is_folder_of_shares(node)
+            || is_of_host_alone(name)
+            || name.is_empty()
+            || name.len() > limits::XATTR_NAME_BYTES_MAX
+        {
             return Err(absent());
         }
         let (target, _) = self.0.target(node)?;
@@ -43,12 +47,23 @@ impl Vfs {
     /// # Errors
     /// What the host says; [`VfsError::Stale`].
     pub async fn xattr_names(&self, node: NodeId, deadline: Instant) -> Result<Bytes, VfsError> {
+        if self.0.is_folder_of_shares(node) {
+            return Ok(Bytes::new());
+        }
         let (target, _) = self.0.target(node)?;
         match self.0.call_node(Request::ListXattr(target), deadline).await? {
-            Reply::Value(names) => Ok(without_host_names(names)),
+            Reply::Value(names) if are_names(&names) => Ok(without_host_names(names)),
+            Reply::Value(_) => {
+                Err(VfsError::Protocol { reason: "a list of names that are empty or not ended".to_owned() })
+            }
             other => Err(unexpected(&other)),
         }
     }
+}
+
+/// Whether these are names as listxattr(2) gives them: none empty, each ended by a NUL.
+fn are_names(list: &[u8]) -> bool {
+    list.split_inclusive(|&byte| byte == 0).all(|name| name.len() > 1 && name.ends_with(b"\0"))
 }
 
 fn without_host_names(names: Bytes) -> Bytes {
@@ -62,6 +77,16 @@ fn without_host_names(names: Bytes) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lists_of_names_are_looked_through() {
+        for good in [&b""[..], b"user.a\0", b"a\0b\0"] {
+            assert!(are_names(good), "{good:?}");
+        }
+        for bad in [&b"\0"[..], b"user.a", b"a\0\0b\0", b"a\0b", b"a\0\0"] {
+            assert!(!are_names(bad), "{bad:?}");
+        }
+    }
 
     #[test]
     fn labels_and_access_lists_of_the_host_stay_there() {

@@ -55,10 +55,15 @@ pub(crate) struct Rig {
 impl Rig {
     /// Hosts a fresh folder that `fill` puts files into.
     pub(crate) fn new(fill: impl FnOnce(&Path)) -> Rig {
+        Rig::of_shares(&[("share", "")], fill)
+    }
+
+    /// Hosts shares by their names, each of a folder in a fresh one that `fill` puts them into.
+    pub(crate) fn of_shares(shares: &[(&str, &str)], fill: impl FnOnce(&Path)) -> Rig {
         let (folder, scratch) = (TempDir::new().unwrap(), TempDir::new().unwrap());
         fill(folder.path());
-        let share = ShareConfig::new(Name::new(b"share").unwrap(), folder.path().to_owned());
-        let mut config = HostConfig::new(vec![share], scratch.path().join("state"));
+        let shares = share_configs(folder.path(), shares);
+        let mut config = HostConfig::new(shares, scratch.path().join("state"));
         config.listen = vec!["127.0.0.1:0".parse().unwrap()];
         let host = Host::start(config.clone()).unwrap();
         fs::write(scratch.path().join("ticket"), host.ticket().to_string()).unwrap();
@@ -96,10 +101,22 @@ impl Rig {
         self.host.take().unwrap().stop().unwrap();
     }
 
+    /// The shares that the host has when it starts again.
+    pub(crate) fn reshare(&mut self, shares: &[(&str, &str)]) {
+        self.config.shares = share_configs(self.folder.path(), shares);
+    }
+
     /// Starts the host again: same folder, key and address.
     pub(crate) fn start_host(&mut self) {
         self.host = Some(Host::start(self.config.clone()).unwrap());
     }
+}
+
+fn share_configs(folder: &Path, shares: &[(&str, &str)]) -> Vec<ShareConfig> {
+    let config = |(name, path): &(&str, &str)| {
+        ShareConfig::new(Name::new(name.as_bytes()).unwrap(), folder.join(path))
+    };
+    shares.iter().map(config).collect()
 }
 
 impl Drop for Rig {
@@ -146,7 +163,7 @@ impl Mount {
         let said = lines(child.stderr.take().unwrap());
         let mount = Mount { child, mountpoint, said };
         let first = mount.said.recv_timeout(PATIENCE).expect("the mount says that it is mounted");
-        assert!(first.contains("mounted share on"), "{first}");
+        assert!(first.contains("mounted ") && first.contains(" on "), "{first}");
         mount
     }
 

@@ -102,7 +102,7 @@ impl Program {
                 70..80 => self.list_a_folder().await,
                 80..90 => self.read_a_link().await,
                 90..97 => self.look_at_the_root().await,
-                _ => drop(self.sim.vfs.statfs()),
+                _ => drop(self.sim.vfs.statfs(NodeId::ROOT)),
             }
             let pause = if self.rng.percent(60) { self.rng.millis(0, 30) } else { self.rng.millis(0, 1_500) };
             pass(pause).await;

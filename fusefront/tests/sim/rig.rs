@@ -30,7 +30,7 @@ use wormhole_fusefront::{
     read::{ReadConfig, ReadPath},
     readahead::Limits,
     stats::Stats,
-    vfs::{Vfs, VfsParts, VfsStats},
+    vfs::{Vfs, VfsParts, VfsStats, shares::MountRoot},
 };
 
 use crate::{
@@ -178,9 +178,8 @@ impl Sim {
         let config = ReadConfig { host_key, ahead_deadline: Duration::from_secs(30), limits };
         let lane = Handle::current();
         let reads = ReadPath::new(client.clone(), l1.clone(), lane.clone(), config, stats.clone());
-        let info = client.welcome().shares[0].clone();
-        let vfs =
-            Vfs::new(VfsParts { client: client.clone(), lane, share: info, reads, stats: stats.clone() });
+        let root = MountRoot::Share(client.welcome().shares[0].clone());
+        let vfs = Vfs::new(VfsParts { client: client.clone(), lane, root, reads, stats: stats.clone() });
         let always = profile.is_tight().then(|| now() + Duration::from_secs(1 << 30));
         Sim {
             vfs,

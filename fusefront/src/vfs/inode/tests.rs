@@ -1,6 +1,8 @@
 use super::*;
 use crate::read::content::tests::{content, version};
 
+const SHARE: ShareId = ShareId(4);
+
 fn file(inode: u64) -> FileId {
     FileId { fs: 7, inode, birth: inode * 1000 }
 }
@@ -10,23 +12,27 @@ fn name(text: &str) -> Name {
 }
 
 fn table() -> NodeTable {
-    NodeTable::new(file(2))
+    NodeTable::of_share(SHARE, file(2))
+}
+
+fn found(id: FileId, kind: FileKind) -> Found {
+    Found { id: Some(id), kind }
 }
 
 fn look_up(table: &mut NodeTable, parent: NodeId, text: &str, inode: u64) -> NodeRef {
-    table.look_up(parent, &name(text), Some(file(inode)), FileKind::Directory).unwrap()
+    table.look_up(parent, &name(text), found(file(inode), FileKind::Directory)).unwrap()
 }
 
 fn path(table: &NodeTable, node: NodeId) -> String {
-    table.path(node).unwrap().to_string()
+    table.place(node).unwrap().0.path.to_string()
 }
 
 #[test]
 fn a_node_is_numbered_as_on_the_host() {
     let mut table = table();
     assert_eq!(look_up(&mut table, NodeId::ROOT, "a", 77).node, NodeId(77));
-    assert_eq!(table.inode(&file(77)), Some(77));
-    assert_eq!(table.inode(&file(78)), Some(78), "one not looked up yet");
+    assert_eq!(table.inode(SHARE, &file(77)), Some(77));
+    assert_eq!(table.inode(SHARE, &file(78)), Some(78), "one not looked up yet");
 }
 
 #[test]
@@ -34,16 +40,15 @@ fn a_taken_or_reserved_number_gets_one_of_the_upper_half() {
     let mut table = table();
     look_up(&mut table, NodeId::ROOT, "a", 77);
     let twin = FileId { fs: 8, ..file(77) };
-    let found = table.look_up(NodeId::ROOT, &name("b"), Some(twin), FileKind::Regular).unwrap();
+    let found = table.look_up(NodeId::ROOT, &name("b"), found(twin, FileKind::Regular)).unwrap();
     assert_eq!(found.node, NodeId(SYNTHETIC_FIRST));
-    assert_eq!(table.inode(&twin), Some(SYNTHETIC_FIRST));
+    assert_eq!(table.inode(SHARE, &twin), Some(SYNTHETIC_FIRST));
     for inode in [0, 1, SYNTHETIC_FIRST + 5, u64::MAX] {
         let found = table
             .look_up(
                 NodeId::ROOT,
                 &name(&inode.to_string()),
-                Some(FileId { fs: 9, inode, birth: 1 }),
-                FileKind::Regular,
+                Found { id: Some(FileId { fs: 9, inode, birth: 1 }), kind: FileKind::Regular },
             )
             .unwrap();
         assert!(found.node.0 > SYNTHETIC_FIRST, "{inode}");
@@ -117,8 +122,8 @@ fn a_renamed_directory_takes_its_children_along() {
 fn two_names_of_one_file_are_one_node_at_the_latest() {
     let mut table = table();
     let dir = look_up(&mut table, NodeId::ROOT, "d", 10).node;
-    let first = table.look_up(dir, &name("one"), Some(file(20)), FileKind::Regular).unwrap();
-    let second = table.look_up(NodeId::ROOT, &name("two"), Some(file(20)), FileKind::Regular).unwrap();
+    let first = table.look_up(dir, &name("one"), found(file(20), FileKind::Regular)).unwrap();
+    let second = table.look_up(NodeId::ROOT, &name("two"), found(file(20), FileKind::Regular)).unwrap();
     assert_eq!(first, second);
     assert_eq!(path(&table, first.node), "/two");
     table.forget(dir, 1);
@@ -131,7 +136,7 @@ fn a_directory_found_below_itself_is_refused() {
     let mut table = table();
     let a = look_up(&mut table, NodeId::ROOT, "a", 10).node;
     let b = look_up(&mut table, a, "b", 11).node;
-    let loops = table.look_up(b, &name("a"), Some(file(10)), FileKind::Directory);
+    let loops = table.look_up(b, &name("a"), found(file(10), FileKind::Directory));
     assert_eq!(loops, Err(VfsError::Stale));
     table.forget(b, 1);
     table.forget(a, 1);
@@ -141,15 +146,16 @@ fn a_directory_found_below_itself_is_refused() {
 #[test]
 fn a_lookup_below_a_forgotten_parent_is_stale() {
     let mut table = table();
-    let found = table.look_up(NodeId(99), &name("a"), Some(file(10)), FileKind::Regular);
+    let found = table.look_up(NodeId(99), &name("a"), found(file(10), FileKind::Regular));
     assert_eq!(found, Err(VfsError::Stale));
 }
 
 #[test]
 fn names_the_host_could_not_look_at_are_new_nodes() {
     let mut table = table();
-    let first = table.look_up(NodeId::ROOT, &name("a"), None, FileKind::Regular).unwrap();
-    let second = table.look_up(NodeId::ROOT, &name("a"), None, FileKind::Regular).unwrap();
+    let first = table.look_up(NodeId::ROOT, &name("a"), Found { id: None, kind: FileKind::Regular }).unwrap();
+    let second =
+        table.look_up(NodeId::ROOT, &name("a"), Found { id: None, kind: FileKind::Regular }).unwrap();
     assert_ne!(first.node, second.node);
     assert!(first.node.0 >= SYNTHETIC_FIRST);
     assert_eq!(table.file(first.node), Ok((None, FileKind::Regular)));
@@ -161,7 +167,7 @@ fn names_the_host_could_not_look_at_are_new_nodes() {
 #[test]
 fn the_kernels_pages_are_kept_only_for_the_same_settled_version() {
     let mut table = table();
-    let node = table.look_up(NodeId::ROOT, &name("a"), Some(file(10)), FileKind::Regular).unwrap().node;
+    let node = table.look_up(NodeId::ROOT, &name("a"), found(file(10), FileKind::Regular)).unwrap().node;
     assert_eq!(table.open_pages(node, version(1), true), Ok(Pages::Drop), "there are none yet");
     let mut held = content(version(1), true);
     table.hold(node, &held);
@@ -197,7 +203,7 @@ fn paths_are_bounded() {
     let outcome = loop {
         at = look_up(&mut table, at, &long, inode).node;
         inode += 1;
-        match table.path(at) {
+        match table.place(at).map(|(place, _)| place.path) {
             Ok(path) => assert!(path.as_bytes().len() <= limits::PATH_BYTES_MAX),
             Err(error) => break error,
         }
@@ -214,4 +220,50 @@ fn a_version_told_before_is_known() {
     assert!(!table.tell(node, &version(1)));
     assert!(table.tell(node, &version(2)));
     assert!(!table.tell(NodeId(99), &version(2)), "a node that is gone");
+}
+
+#[test]
+fn a_file_of_another_kind_is_another_file() {
+    let mut table = table();
+    let first = table.look_up(NodeId::ROOT, &name("a"), found(file(10), FileKind::Regular)).unwrap();
+    let second = table.look_up(NodeId::ROOT, &name("a"), found(file(10), FileKind::Directory)).unwrap();
+    assert_ne!(first.node, second.node);
+    assert_eq!(table.inode(SHARE, &file(10)), Some(second.node.0));
+    let below = table.look_up(first.node, &name("b"), found(file(11), FileKind::Regular));
+    assert_eq!(below, Err(VfsError::Stale), "nothing is below a file");
+    table.forget(first.node, 1);
+    assert_eq!(table.inode(SHARE, &file(10)), Some(second.node.0));
+    table.forget(second.node, 1);
+    assert_eq!((table.count(), table.by_file.len()), (1, 0));
+}
+
+#[test]
+fn shares_below_the_root_keep_their_files_apart() {
+    let mut table = NodeTable::of_folder();
+    let share = |table: &mut NodeTable, id, text: &str, inode| {
+        table.look_up_share(ShareId(id), &name(text), file(inode)).unwrap().node
+    };
+    assert_eq!(table.place(NodeId::ROOT), Err(VfsError::Stale), "no share");
+    let root = table.look_up(NodeId::ROOT, &name("a"), found(file(9), FileKind::Directory));
+    assert_eq!(root, Err(VfsError::Stale), "only shares are in it");
+    let (a, b) = (share(&mut table, 1, "a", 20), share(&mut table, 2, "b", 20));
+    assert_eq!((a.0, b.0), (20, SYNTHETIC_FIRST));
+    assert_eq!(share(&mut table, 1, "a", 20), a);
+    let (x, y) = (look_up(&mut table, a, "x", 30).node, look_up(&mut table, b, "y", 30).node);
+    assert_ne!(x, y);
+    let place = |table: &NodeTable, node| {
+        let (place, name) = table.place(node).unwrap();
+        (place.share.0, place.path.to_string(), name.unwrap().to_string())
+    };
+    assert_eq!(place(&table, x), (1, "/x".to_owned(), "a".to_owned()));
+    assert_eq!(place(&table, y), (2, "/y".to_owned(), "b".to_owned()));
+    assert_eq!(place(&table, b), (2, "/".to_owned(), "b".to_owned()));
+    assert!(table.is_share_root(a) && !table.is_share_root(x) && !table.is_share_root(NodeId::ROOT));
+    let again = share(&mut table, 1, "a", 21);
+    assert_ne!(again, a, "the share is another folder now");
+    assert_eq!(table.share_root_inode(ShareId(1), &name("a"), &file(21)), Some(21));
+    for (node, lookups) in [(x, 1), (y, 1), (a, 2), (b, 1), (again, 1)] {
+        table.forget(node, lookups);
+    }
+    assert_eq!((table.count(), table.by_file.len(), table.share_roots.len()), (1, 0, 0));
 }

@@ -3,14 +3,15 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::{OsStr, OsString},
-    fs::{self, File, FileTimes},
+    fs::{self, File, FileTimes, Permissions},
     io::{Read, Write},
     os::unix::{
         ffi::OsStrExt,
-        fs::{FileTypeExt, MetadataExt, OpenOptionsExt, symlink},
+        fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink},
         net::{UnixListener, UnixStream},
     },
     path::Path,
+    process::Command,
     sync::{
         atomic::{AtomicBool, Ordering::Relaxed},
         mpsc,
@@ -27,8 +28,8 @@ use nix::{
     unistd::mkfifo,
 };
 
-use super::{counter, eventually, is_root, number, pattern, rewrite};
-use crate::rig::{PATIENCE, Rig, can_mount};
+use super::{counter, eventually, is_root, number, pattern, rewrite, status};
+use crate::rig::{PATIENCE, Rig, can_mount, finish};
 
 #[test]
 fn hard_links() {
@@ -281,4 +282,62 @@ fn two_clocks() {
         set(&rig.folder.path().join(name), moment);
         assert!(fs::read(mount.join(name)).unwrap() == pattern(5000, 1), "{name}");
     }
+}
+
+#[test]
+fn several_shares_are_folders_of_the_mount() {
+    if !can_mount() {
+        return;
+    }
+    let folders = [("films", "a"), ("stills", "b"), ("both", "")];
+    let mut rig = Rig::of_shares(&folders, |root| {
+        for (folder, mode) in [("a", 0o750), ("b", 0o755)] {
+            fs::create_dir(root.join(folder)).unwrap();
+            fs::set_permissions(root.join(folder), Permissions::from_mode(mode)).unwrap();
+        }
+        fs::write(root.join("a/one"), b"1").unwrap();
+        fs::write(root.join("b/two"), b"22").unwrap();
+    });
+    let mount = rig.mount();
+    let names = |path: &Path| {
+        let mut names: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(mount.path()), ["both", "films", "stills"]);
+    let root = fs::metadata(mount.path()).unwrap();
+    assert_eq!((root.mode() & 0o7777, root.nlink(), root.ino()), (0o555, 5, 1));
+    assert_eq!(root.uid(), rustix::process::geteuid().as_raw());
+    assert_eq!(fs::metadata(mount.path()).unwrap().modified().unwrap(), root.modified().unwrap());
+    for (share, folder) in folders {
+        let (here, there) =
+            (fs::metadata(mount.join(share)).unwrap(), fs::metadata(rig.folder.path().join(folder)).unwrap());
+        assert_eq!((here.mode(), here.nlink(), here.mtime()), (there.mode(), there.nlink(), there.mtime()));
+    }
+    assert_eq!(fs::read(mount.join("films/one")).unwrap(), b"1");
+    assert_eq!(fs::read(mount.join("both/a/one")).unwrap(), b"1");
+    let ino = |path: &str| fs::metadata(mount.join(path)).unwrap().ino();
+    assert_ne!(ino("films/one"), ino("both/a/one"), "in two shares it is two files");
+    assert_ne!(ino("films"), ino("both/a"));
+    assert_eq!(number(fs::metadata(mount.join("absent"))), Some(Errno::ENOENT));
+    let state = |path: &str| rustix::fs::statfs(mount.join(path)).unwrap();
+    assert_eq!(state("films/one").f_blocks * 4096, state("").f_blocks * 4096, "one file system");
+    assert_eq!(status(&rig, &mount, "/shares"), serde_json::json!(["films", "stills", "both"]));
+    let one = rig.mount_with(&["--share", "stills"]);
+    assert_eq!(names(one.path()), ["two"], "a share that is named is the root");
+
+    let open = File::open(mount.join("films/one")).unwrap();
+    let path = mount.path().to_str().unwrap().to_owned();
+    rig.stop_host();
+    assert_eq!(names(mount.path()), ["both", "films", "stills"], "the host may come back with them");
+    let looks = finish(Command::new("sh").args(["-c", "ls -d $0; df $0; ls -d $0/films", &path]));
+    assert!(looks.status.success(), "{looks:?}");
+    rig.reshare(&[("stills", "b"), ("tapes", "a")]);
+    rig.start_host();
+    eventually("the shares of the host as it is now", || names(mount.path()) == ["stills", "tapes"]);
+    eventually("a share that is gone", || number(fs::metadata(mount.join("films"))) == Some(Errno::ENOENT));
+    assert_eq!(number(open.read_exact_at(&mut [0], 0)), Some(Errno::ESTALE));
+    assert_eq!(fs::read(mount.join("stills/two")).unwrap(), b"22");
+    assert_eq!(fs::read(mount.join("tapes/one")).unwrap(), b"1");
+    assert_eq!(status(&rig, &mount, "/shares"), serde_json::json!(["stills", "tapes"]));
 }

@@ -73,13 +73,20 @@ impl Disk {
         };
         let by_name = matches!(fault.code, ErrorCode::NotFound | ErrorCode::Stale | ErrorCode::NotDirectory);
         let open = match asked.id.filter(|_| by_name) {
-            Some(id) => self.files.get(&asked.key(id), Instant::now()),
+            Some(id) => self.kept(&asked, id),
             None => None,
         };
         match open {
             Some(open) => Ok(self.look(&open, asked.deadline).await?.attr(open.fs)?),
             None => Err(fault),
         }
+    }
+
+    /// The file, if it is open under this grant and the path may name it: one that moved into a hidden folder answers
+    /// by the name it was opened under, while it is in use, and never by the hidden one.
+    fn kept(&self, asked: &Asked, id: FileId) -> Option<OpenFile> {
+        asked.scope.check(&asked.path, FileKind::Regular).ok()?;
+        self.files.get(&asked.key(id), Instant::now())
     }
 
     /// Finds the file without waiting; `None` when that takes more than the kernel's memory.
@@ -94,8 +101,7 @@ impl Disk {
 
     /// The file, open for reading: the one kept open, else the one at the path.
     pub(crate) async fn open(&self, asked: &Asked) -> Result<OpenFile, Fault> {
-        let kept = asked.id.and_then(|id| self.files.get(&asked.key(id), Instant::now()));
-        if let Some(open) = kept {
+        if let Some(open) = asked.id.and_then(|id| self.kept(asked, id)) {
             return Ok(open);
         }
         let opened = match self.place_in_memory(asked) {

@@ -42,6 +42,26 @@ pub enum HostError {
         /// The mount in the way.
         mountpoint: PathBuf,
     },
+    /// A pattern that is not one, or that never matches. Nothing is served before it is mended.
+    #[error("the share {share} has the pattern {pattern:?}: {reason}; gitignore(5) describes patterns")]
+    Pattern {
+        /// Whose it is.
+        share: Name,
+        /// As it was given.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// More patterns than are matched against every name.
+    #[error("the share {share} has {count} patterns: give {max} at most, fewer with wildcards")]
+    PatternCount {
+        /// Whose they are.
+        share: Name,
+        /// How many were given.
+        count: usize,
+        /// How many there may be.
+        max: usize,
+    },
     /// The kernel or its sandbox lacks a call that keeps requests inside a share.
     #[error("this system lacks {what}: Linux 5.6 or newer with /proc is needed")]
     Kernel {

@@ -52,17 +52,30 @@ pub(crate) fn page(asked: &Asked, cookie: u64, bytes_max: u32) -> Result<Page, F
         Page { listing: Listing { dir: place.attr()?, entries: Vec::new(), end: false }, skipped: 0 };
     let mut bytes = 0;
     let mut buffer = Vec::with_capacity(NAMES_BYTES);
+    let mut filter = asked.scope.entries_of(&asked.path);
     let mut names = RawDir::new(&dir, buffer.spare_capacity_mut());
     while let Some(raw) = names.next() {
         let raw = raw?;
-        if matches!(raw.file_name().to_bytes(), b"." | b"..") {
+        if matches!(name_of(&raw), b"." | b"..") {
             continue;
         }
-        let Ok(name) = Name::new(raw.file_name().to_bytes()) else {
+        let Ok(name) = Name::new(name_of(&raw)) else {
             page.skipped += 1;
             continue;
         };
+        let kind = kind_of(raw.file_type());
+        let mut hides = |kind| filter.as_mut().is_some_and(|filter| filter.hide(name_of(&raw), kind));
+        // Without a look at the file where the kernel tells its kind with the name.
+        if kind.is_some() && hides(kind) {
+            continue;
+        }
         let Some(entry) = entry(asked, dir.as_fd(), &raw, name) else { continue };
+        let seen = entry.attr.map(|attr| attr.kind);
+        // A kind not known before, or another file by that name since.
+        let is_news = kind.is_none() || (seen.is_some() && seen != kind);
+        if is_news && hides(seen) {
+            continue;
+        }
         bytes += entry.wire_bytes();
         if bytes > bytes_max && !page.listing.entries.is_empty() {
             return Ok(page);
@@ -97,6 +110,10 @@ fn attr_of(
     let path = path.join(name).map_err(|_| Fault::new(ErrorCode::Invalid))?;
     let fs = scope.file_system(&look, &path)?;
     Ok(look.attr(fs)?)
+}
+
+fn name_of<'a>(raw: &'a RawDirEntry<'_>) -> &'a [u8] {
+    raw.file_name().to_bytes()
 }
 
 fn kind_of(kind: FileType) -> Option<FileKind> {

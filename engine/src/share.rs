@@ -1,10 +1,12 @@
 //! Shares: the folders a host serves, and the part of one that a ticket opens.
 
+mod filter;
 pub(crate) mod identity;
 mod mounts;
 pub(crate) mod resolve;
 
 use std::{
+    borrow::Cow,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
     sync::Arc,
@@ -18,6 +20,7 @@ use crate::{
     config::ShareConfig,
     error::{Fault, HostError},
 };
+use filter::Filter;
 use identity::{FileSystem, FileSystems};
 use resolve::Reach;
 
@@ -27,12 +30,15 @@ pub(crate) struct Share {
     pub(crate) id: ShareId,
     pub(crate) name: Name,
     root: OwnedFd,
+    filter: Option<Filter>,
     file_systems: FileSystems,
 }
 
 impl Share {
     /// Opens the folder and makes sure that it can be served.
     pub(crate) fn open(id: ShareId, config: &ShareConfig) -> Result<Share, HostError> {
+        // Before the folder is touched: a mistake in the configuration does not wait for a disk.
+        let filter = Filter::compile(config)?;
         let path = || config.root.clone();
         let unreadable = |source| HostError::ShareUnreadable { path: path(), source };
         let canonical = config.root.canonicalize().map_err(|source| match source.kind() {
@@ -55,7 +61,7 @@ impl Share {
             None => unreadable(errno.into()),
         })?;
         let file_systems = FileSystems::of_root(root.as_fd()).map_err(|errno| unreadable(errno.into()))?;
-        Ok(Share { id, name: config.name.clone(), root, file_systems })
+        Ok(Share { id, name: config.name.clone(), root, filter, file_systems })
     }
 
     /// Whether names can be resolved and listed here; names the missing call where the kernel lacks one.
@@ -87,8 +93,14 @@ pub(crate) struct Scope {
 }
 
 impl Scope {
-    /// Opens the folder at `prefix`. May wait for the disk.
+    /// Opens the folder at `prefix`, if the share's patterns leave it one. May wait for the disk.
     pub(crate) fn open(share: Arc<Share>, prefix: &SharePath) -> Result<Scope, Fault> {
+        let hides = |filter: &Filter, path: &[u8]| {
+            filter.hides_way(path, 0) || filter.hides(path, Some(FileKind::Directory))
+        };
+        if share.filter.as_ref().is_some_and(|filter| hides(filter, prefix.as_bytes())) {
+            return Err(Errno::NOENT.into());
+        }
         let base = resolve::open(share.root.as_fd(), prefix.as_bytes(), Reach::Whole)?;
         let look = Look::at(base.as_fd())?;
         if look.kind() != Some(FileKind::Directory) {
@@ -105,8 +117,10 @@ impl Scope {
 
     /// Finds what is at `path`. May wait for the disk.
     pub(crate) fn place(&self, path: &SharePath) -> Result<Place, Fault> {
+        let served = self.way_to(path)?;
         let fd = resolve::open(self.base.as_fd(), path.as_bytes(), Reach::Whole)?;
         let look = Look::at(fd.as_fd())?;
+        served.check(look.kind())?;
         let fs = self.file_system(&look, path)?;
         Ok(Place { fd, look, fs })
     }
@@ -116,6 +130,10 @@ impl Scope {
         if !self.quick {
             return None;
         }
+        let served = match self.way_to(path) {
+            Ok(served) => served,
+            Err(fault) => return Some(Err(fault)),
+        };
         let fd = match resolve::open(self.base.as_fd(), path.as_bytes(), Reach::Cached) {
             Ok(fd) => fd,
             Err(Errno::NOENT) => return Some(Err(Errno::NOENT.into())),
@@ -123,6 +141,9 @@ impl Scope {
             Err(_) => return None,
         };
         let look = Look::at(fd.as_fd()).ok()?;
+        if let Err(fault) = served.check(look.kind()) {
+            return Some(Err(fault));
+        }
         let fs = self.share.file_systems.known(&look)?;
         Some(Ok(Place { fd, look, fs }))
     }
@@ -135,12 +156,45 @@ impl Scope {
         Ok(self.share.file_systems.find(look, self.share.root.as_fd(), &self.below_share_root(path)?)?)
     }
 
-    fn below_share_root(&self, path: &SharePath) -> Result<SharePath, Fault> {
-        if self.prefix.is_root() || path.is_root() {
-            return Ok(if path.is_root() { self.prefix.clone() } else { path.clone() });
+    /// `NotFound` for a path that the share's patterns hide, were it of this kind. Free of waiting.
+    pub(crate) fn check(&self, path: &SharePath, kind: FileKind) -> Result<(), Fault> {
+        self.way_to(path)?.check(Some(kind))
+    }
+
+    /// What the patterns say of the entries of the folder at `dir`, which is served; `None` where there are none.
+    pub(crate) fn entries_of(&self, dir: &SharePath) -> Option<Entries<'_>> {
+        let filter = self.share.filter.as_ref()?;
+        let mut path = self.in_share(dir).into_owned();
+        let includes_below = filter.includes_below(&path);
+        if !path.is_empty() {
+            path.push(b'/');
         }
-        let joined = [self.prefix.as_bytes(), b"/", path.as_bytes()].concat();
-        SharePath::new(&joined).map_err(|_| {
+        Some(Entries { filter, dir_bytes: path.len(), path, includes_below })
+    }
+
+    /// The path, if each folder on the way to it is served.
+    ///
+    /// Asked before the path is resolved, so that a hidden folder answers like one that is not there whatever it holds.
+    fn way_to<'a>(&'a self, path: &'a SharePath) -> Result<Served<'a>, Fault> {
+        let Some(filter) = &self.share.filter else { return Ok(Served(None)) };
+        let full = self.in_share(path);
+        // The prefix was found served when it was opened, and patterns do not change.
+        if filter.hides_way(&full, self.prefix.as_bytes().len()) {
+            return Err(Errno::NOENT.into());
+        }
+        Ok(Served(Some((filter, full))))
+    }
+
+    fn in_share<'a>(&'a self, path: &'a SharePath) -> Cow<'a, [u8]> {
+        match (self.prefix.as_bytes(), path.as_bytes()) {
+            (b"", path) => Cow::Borrowed(path),
+            (prefix, b"") => Cow::Borrowed(prefix),
+            (prefix, path) => Cow::Owned([prefix, b"/", path].concat()),
+        }
+    }
+
+    fn below_share_root(&self, path: &SharePath) -> Result<SharePath, Fault> {
+        SharePath::new(&self.in_share(path)).map_err(|_| {
             Fault::with(
                 ErrorCode::Invalid,
                 format!("the path is longer than {} bytes", limits::PATH_BYTES_MAX),
@@ -151,6 +205,37 @@ impl Scope {
     /// The directory at the top, for `statfs`.
     pub(crate) fn base(&self) -> BorrowedFd<'_> {
         self.base.as_fd()
+    }
+}
+
+/// A path whose folders are served: the share's patterns, and the path from its root. `None` without patterns.
+struct Served<'a>(Option<(&'a Filter, Cow<'a, [u8]>)>);
+
+impl Served<'_> {
+    /// `NotFound` where what the path names, of this kind, is hidden.
+    fn check(&self, kind: Option<FileKind>) -> Result<(), Fault> {
+        match &self.0 {
+            Some((filter, path)) if filter.hides(path, kind) => Err(Errno::NOENT.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The share's patterns for the entries of one folder.
+pub(crate) struct Entries<'a> {
+    filter: &'a Filter,
+    /// The folder's path with a slash after it, then the entry's name.
+    path: Vec<u8>,
+    dir_bytes: usize,
+    includes_below: bool,
+}
+
+impl Entries<'_> {
+    /// Whether this entry does not exist for mounts.
+    pub(crate) fn hide(&mut self, name: &[u8], kind: Option<FileKind>) -> bool {
+        self.path.truncate(self.dir_bytes);
+        self.path.extend_from_slice(name);
+        self.filter.hides_entry(&self.path, kind, || self.includes_below)
     }
 }
 

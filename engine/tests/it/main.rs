@@ -19,6 +19,7 @@ mod listing;
 #[cfg(feature = "cli")]
 mod manager;
 mod mounts;
+mod patterns;
 #[cfg(feature = "cli")]
 mod process;
 #[cfg(feature = "cli")]

@@ -38,7 +38,8 @@ pub(crate) fn open(base: BorrowedFd<'_>, path: &[u8], reach: Reach) -> Result<Ow
     loop {
         match openat2(base, path, flags, Mode::empty(), resolve) {
             Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) if reach == Reach::Whole && tries < RETRIES_MAX => tries += 1,
+            // `EXDEV`: a folder on the way left the base meanwhile, or all of it lies outside, which stays so.
+            Err(Errno::AGAIN | Errno::XDEV) if reach == Reach::Whole && tries < RETRIES_MAX => tries += 1,
             result => return result,
         }
     }

@@ -11,6 +11,7 @@ mod crowd;
 #[cfg(feature = "cli")]
 mod death;
 mod doors;
+mod escape;
 #[cfg(feature = "cli")]
 mod fallback;
 mod files;

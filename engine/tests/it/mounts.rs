@@ -1,6 +1,9 @@
 //! File systems mounted inside a share. Needs root; skips aloud without.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use wire::{Extent, limits::LISTING_BYTES_MAX};
@@ -20,7 +23,26 @@ impl Mounted {
     /// The same with the options of tmpfs(5).
     pub(crate) fn with(at: PathBuf, options: &str) -> Option<Mounted> {
         fs::create_dir_all(&at).unwrap();
-        match mount(Some("wormhole-test"), &at, Some("tmpfs"), MsFlags::empty(), Some(options)) {
+        let done = mount(Some("wormhole-test"), &at, Some("tmpfs"), MsFlags::empty(), Some(options));
+        Mounted::once(done, at)
+    }
+
+    /// A folder that is elsewhere as well.
+    pub(crate) fn bind(from: &Path, at: PathBuf) -> Option<Mounted> {
+        fs::create_dir_all(&at).unwrap();
+        let done = mount(Some(from), &at, None::<&str>, MsFlags::MS_BIND, None::<&str>);
+        Mounted::once(done, at)
+    }
+
+    /// The kernel's own files.
+    pub(crate) fn proc(at: PathBuf) -> Option<Mounted> {
+        fs::create_dir_all(&at).unwrap();
+        let done = mount(Some("wormhole-test"), &at, Some("proc"), MsFlags::empty(), None::<&str>);
+        Mounted::once(done, at)
+    }
+
+    fn once(done: nix::Result<()>, at: PathBuf) -> Option<Mounted> {
+        match done {
             Ok(()) => Some(Mounted(at)),
             Err(error) => {
                 let required = std::env::var("WORMHOLE_REQUIRE").is_ok_and(|names| names.contains("fuse"));

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use tempfile::TempDir;
-use tokio::time::Instant;
+use tokio::{task::JoinHandle, time::Instant};
 use transport::{CallError, Client, ClientConfig, ConnectError, Lane, ReadCall};
 use uring::{Pool, PoolConfig, SlotClass};
 use wire::{
@@ -100,6 +100,16 @@ impl Peer {
         self.lane.handle().block_on(self.client.call(request, Class::Metadata, deadline))
     }
 
+    /// Sends all of them before any answer is awaited.
+    pub(crate) fn call_all(&self, requests: impl Iterator<Item = (Request, Class)>) -> Replies<'_> {
+        let deadline = Instant::now() + PATIENCE; // clock: a bound of a real wait
+        let calls = requests.map(|(request, class)| {
+            let client = self.client.clone();
+            self.lane.handle().spawn(async move { client.call(request, class, deadline).await })
+        });
+        Replies { peer: self, calls: calls.collect() }
+    }
+
     pub(crate) fn stat(&self, at: &str) -> Attr {
         self.try_stat(at, None).unwrap()
     }
@@ -147,6 +157,26 @@ impl Peer {
             bytes.extend(self.read(at, &attr, Extent::new(start, 1 << 20).clip(attr.size))?);
         }
         Ok(bytes)
+    }
+}
+
+/// Answers on their way.
+pub(crate) struct Replies<'a> {
+    peer: &'a Peer,
+    calls: Vec<JoinHandle<Result<Reply, CallError>>>,
+}
+
+impl Replies<'_> {
+    /// All of them, in the order of their requests.
+    pub(crate) fn wait(self) -> Vec<Result<Reply, CallError>> {
+        let Replies { peer, calls } = self;
+        peer.lane.handle().block_on(async {
+            let mut replies = Vec::with_capacity(calls.len());
+            for call in calls {
+                replies.push(call.await.unwrap());
+            }
+            replies
+        })
     }
 }
 

@@ -11,6 +11,8 @@ mod line;
 mod pipe;
 mod poll;
 mod report;
+mod stream;
+mod tcp;
 mod udp;
 
 use std::io;
@@ -20,6 +22,7 @@ use std::thread::{self, JoinHandle};
 
 use poll::Stopper;
 use report::Board;
+use tcp::TcpRelay;
 use udp::UdpRelay;
 
 pub use config::{LinkConfig, Profile, Protocol, UnknownProfile};
@@ -47,9 +50,9 @@ impl Link {
         let failed = |why: io::Error| {
             io::Error::new(why.kind(), format!("link: listen on {} for {target}: {why}", config.listen))
         };
-        let relay = UdpRelay::new(config, target, stopper.clone(), board.clone()).map_err(failed)?;
+        let (parts, faults) = ((stopper.clone(), board.clone()), board.clone());
+        let relay = Relay::new(config, target, parts).map_err(failed)?;
         let address = relay.address();
-        let faults = board.clone();
         let thread = thread::Builder::new().name("link".to_owned()).spawn(move || {
             if let Err(why) = relay.run() {
                 faults.update(|report| report.fault = Some(why.to_string()));
@@ -75,6 +78,40 @@ impl Drop for Link {
         if let Some(thread) = self.thread.take() {
             // A panic of the thread was printed when it happened, and ended nothing but the link.
             let _ = thread.join();
+        }
+    }
+}
+
+/// What the link's thread runs.
+#[derive(Debug)]
+enum Relay {
+    Udp(Box<UdpRelay>),
+    Tcp(Box<TcpRelay>),
+}
+
+impl Relay {
+    fn new(
+        config: &LinkConfig,
+        target: SocketAddr,
+        (stopper, board): (Arc<Stopper>, Arc<Board>),
+    ) -> io::Result<Self> {
+        Ok(match config.protocol {
+            Protocol::Udp => Self::Udp(Box::new(UdpRelay::new(config, target, stopper, board)?)),
+            Protocol::Tcp => Self::Tcp(Box::new(TcpRelay::new(config, target, stopper, board)?)),
+        })
+    }
+
+    fn address(&self) -> SocketAddr {
+        match self {
+            Self::Udp(relay) => relay.address(),
+            Self::Tcp(relay) => relay.address(),
+        }
+    }
+
+    fn run(self) -> io::Result<()> {
+        match self {
+            Self::Udp(relay) => relay.run(),
+            Self::Tcp(relay) => relay.run(),
         }
     }
 }

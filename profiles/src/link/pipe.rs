@@ -15,6 +15,14 @@ pub(super) enum Fate {
     QueueFull,
 }
 
+/// A packet's turn on the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Turn {
+    /// When it comes out, unless it is lost.
+    pub(super) due: Duration,
+    pub(super) lost: bool,
+}
+
 /// The direction a pipe stands for; each loses other packets with one seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
@@ -68,11 +76,32 @@ impl Pipe {
         if waiting > 0 && waiting + wire_bytes > self.queue_bytes {
             return Fate::QueueFull;
         }
-        self.queue_bytes_high = self.queue_bytes_high.max(waiting + wire_bytes);
+        let turn = self.carry(now, wire_bytes);
+        if turn.lost { Fate::Lost } else { Fate::Due(turn.due) }
+    }
+
+    /// Gives a packet its turn whatever waits before it, for a caller that looked at [`Pipe::room_bytes`].
+    pub(super) fn carry(&mut self, now: Duration, wire_bytes: u64) -> Turn {
+        self.queue_bytes_high = self.queue_bytes_high.max(self.waiting_bytes(now) + wire_bytes);
         self.free_at = self.free_at.max(now) + self.serialise(wire_bytes);
         let index = self.carried;
         self.carried += 1;
-        if self.loses(index) { Fate::Lost } else { Fate::Due(self.free_at + self.delay) }
+        Turn { due: self.free_at + self.delay, lost: self.loses(index) }
+    }
+
+    /// What the queue still takes at `now`; 0 while it is full.
+    pub(super) fn room_bytes(&self, now: Duration) -> u64 {
+        self.queue_bytes.saturating_sub(self.waiting_bytes(now))
+    }
+
+    /// When the queue takes `bytes` again, or is empty if it never holds so many.
+    pub(super) fn room_at(&self, bytes: u64) -> Duration {
+        self.free_at.saturating_sub(self.serialise(self.queue_bytes.saturating_sub(bytes)))
+    }
+
+    /// When something that takes no time of the link, sent at `now` behind all before it, comes out.
+    pub(super) fn end_due(&self, now: Duration) -> Duration {
+        self.free_at.max(now) + self.delay
     }
 
     /// Bytes accepted and not yet sent at `now`.
@@ -198,6 +227,16 @@ mod tests {
     fn nothing_is_lost_at_zero_percent() {
         let mut pipe = Pipe::new(&Profile::WanGood.into(), Direction::Up);
         assert!((0..20_000).all(|tick| matches!(pipe.offer(ms(tick), 1500), Fate::Due(_))));
+    }
+
+    #[test]
+    fn the_time_at_which_there_is_room_is_foretold() {
+        let mut pipe = Pipe::new(&config(), Direction::Up);
+        for _ in 0..4 {
+            pipe.carry(ms(0), 1500);
+        }
+        assert_eq!((pipe.room_bytes(ms(0)), pipe.room_at(1500), pipe.room_at(3000)), (0, ms(1), ms(2)));
+        assert_eq!((pipe.room_bytes(ms(2)), pipe.room_at(60_000), pipe.end_due(ms(0))), (3000, ms(4), ms(5)));
     }
 
     #[test]

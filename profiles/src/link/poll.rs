@@ -5,12 +5,14 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::prctl;
 use nix::sys::resource::{UsageWho, getrusage};
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use rustix::io::Errno;
+use rustix::process::setpriority_process;
 
 use super::report::Board;
 
@@ -18,6 +20,8 @@ use super::report::Board;
 const EVENTS_MAX: usize = 64;
 /// How far the reported CPU time may be behind: one system call in so long.
 const CPU_EVERY: Duration = Duration::from_millis(10);
+/// Of -20 to 19; on Linux a value of the thread, not of its process.
+const NICE: i32 = -15;
 /// The token of the stop signal.
 const STOP: u64 = u64::MAX;
 
@@ -46,7 +50,6 @@ impl Stopper {
 }
 
 /// A socket that is ready, by the token it was added with.
-#[allow(dead_code, reason = "for the TCP relay")]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ready {
     pub(super) token: u64,
@@ -55,7 +58,6 @@ pub(super) struct Ready {
 }
 
 /// How a socket tells that it is ready.
-#[allow(dead_code, reason = "for the TCP relay")]
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Trigger {
     /// As long as it can be read.
@@ -80,8 +82,11 @@ impl Poller {
         Ok(Self { epoll, stopper, started: Instant::now(), cpu_at: None })
     }
 
-    /// Timers of the calling thread fire when they are due, not up to 50 us later.
-    pub(super) fn sharpen_timers() -> io::Result<()> {
+    /// Makes the calling thread as prompt as it may be: its timers fire when they are due, not up to 50 us later, and it
+    /// goes before other threads where the user may say so. A line does not wait for a core.
+    pub(super) fn make_prompt() -> io::Result<()> {
+        // Without CAP_SYS_NICE the link is what it was; its report says how late it is.
+        let _ = setpriority_process(None, NICE);
         Ok(prctl::set_timerslack(1)?)
     }
 
@@ -130,6 +135,11 @@ impl Poller {
             }
         }));
         Ok(!self.stopper.asked())
+    }
+
+    /// Sleeps, whatever comes; for a fraction of a delay only.
+    pub(super) fn pause_until(&self, deadline: Duration) {
+        thread::sleep(deadline.saturating_sub(self.now()));
     }
 
     /// Writes the CPU time to `board` when the last one is old, or when the thread may now sleep for long.

@@ -21,8 +21,9 @@ const RECEIVE_BUFFERS: usize = 8;
 const RECEIVE_BUFFER_BYTES: usize = 1 << 16;
 /// Calls of `recvmmsg` for a socket before others have their turn.
 const RECEIVE_ROUNDS: usize = 4;
-/// A busy link releases packets in batches this far apart at the least: eight of 1,500 bytes at 1 Gbit/s.
-const RELEASE_EVERY: Duration = Duration::from_micros(100);
+/// A wake that took so many packets was of a busy link: it sleeps out its quantum, as a network card holds back its
+/// interrupts. One request and its reply never wait for that.
+const BUSY_PACKETS: u64 = 4;
 /// Packets in one send: the kernel's UDP_MAX_SEGMENTS of 64, which newer ones double.
 const SEGMENTS_MAX: usize = 64;
 /// How often idle flows are looked for.
@@ -94,8 +95,11 @@ pub(super) struct UdpRelay {
     up: Way,
     down: Way,
     path: Path,
-    /// When packets last left, for [`RELEASE_EVERY`].
+    quantum: Duration,
+    /// When packets last left; the next leave a quantum later.
     released_at: Duration,
+    /// Packets that came since the last wake.
+    taken: u64,
     swept_at: Duration,
     refused: u64,
     /// Socket drops of flows that are closed.
@@ -124,7 +128,9 @@ impl UdpRelay {
             up: Way::new(config, Direction::Up),
             down: Way::new(config, Direction::Down),
             path: Path { headers_bytes: LinkConfig::headers_bytes(target), mtu_bytes: config.mtu_bytes },
+            quantum: config.quantum(),
             released_at: Duration::ZERO,
+            taken: 0,
             swept_at: Duration::ZERO,
             refused: 0,
             closed_drops: 0,
@@ -138,7 +144,7 @@ impl UdpRelay {
 
     /// Carries packets until it is stopped. An error of a single socket or packet is counted, not returned.
     pub(super) fn run(mut self) -> io::Result<()> {
-        Poller::sharpen_timers()?;
+        Poller::make_prompt()?;
         let mut ready: Vec<Ready> = Vec::new();
         let mut buffers = vec![0; RECEIVE_BUFFERS * RECEIVE_BUFFER_BYTES];
         loop {
@@ -148,7 +154,8 @@ impl UdpRelay {
             if !self.poller.wait(deadline, &mut ready)? {
                 return Ok(());
             }
-            self.release();
+            let woke_at = self.release();
+            self.taken = 0;
             for socket in &ready {
                 match socket.token {
                     LISTENER => self.receive_up(&mut buffers),
@@ -156,13 +163,16 @@ impl UdpRelay {
                 }
             }
             self.sweep();
+            if self.taken >= BUSY_PACKETS {
+                self.poller.pause_until(woke_at + self.quantum);
+            }
         }
     }
 
     /// When the thread must wake although no packet came.
     fn deadline(&self) -> Option<Duration> {
         let due = [self.up.line.next_due(), self.down.line.next_due()].into_iter().flatten().min();
-        let release = due.map(|due| due.max(self.released_at + RELEASE_EVERY));
+        let release = due.map(|due| due.max(self.released_at + self.quantum));
         let sweep = (self.flows.open_count() > 0).then(|| self.swept_at + SWEEP_EVERY);
         [release, sweep].into_iter().flatten().min()
     }
@@ -198,7 +208,8 @@ impl UdpRelay {
             let Ok(count) = self.listener.receive(&mut slices, &mut metas) else { return };
             for (slice, meta) in slices.iter().zip(&metas[..count]) {
                 let own_ip = meta.dst_ip.filter(|_| listens_on_all);
-                let packets = meta.len.div_ceil(meta.stride.max(1)).max(1) as u64;
+                let packets = packets_of(meta);
+                self.taken += packets;
                 let flow = match self.flows.of_client(meta.addr) {
                     Some(flow) => Some(flow),
                     None => self.open_flow(meta.addr, own_ip, now),
@@ -248,6 +259,7 @@ impl UdpRelay {
             };
             flow.used_at = now;
             for (slice, meta) in slices.iter().zip(&metas[..count]) {
+                self.taken += packets_of(meta);
                 let label = Label { flow: id, ecn: meta.ecn };
                 self.down.admit(
                     now,
@@ -305,6 +317,10 @@ fn release_way(way: &mut Way, now: Duration, mut send: impl FnMut(&Burst, &[u8])
         released = true;
     }
     released
+}
+
+fn packets_of(meta: &RecvMeta) -> u64 {
+    meta.len.div_ceil(meta.stride.max(1)).max(1) as u64
 }
 
 fn slices(buffers: &mut [u8]) -> [IoSliceMut<'_>; RECEIVE_BUFFERS] {

@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a command-line tool talks to people")]
 
+mod measure;
+
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -28,8 +30,11 @@ struct Args {
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
     /// The service behind the link
-    #[arg(long)]
-    target: SocketAddr,
+    #[arg(long, required_unless_present = "measure")]
+    target: Option<SocketAddr>,
+    /// Measure the link itself on this machine, with traffic of its own, and end
+    #[arg(long, conflicts_with_all = ["target", "tcp", "report"])]
+    measure: bool,
     /// Carry TCP connections instead of UDP datagrams
     #[arg(long)]
     tcp: bool,
@@ -75,8 +80,12 @@ impl Args {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
+    let Some(target) = args.target else {
+        say(&measure::run(&args.config(), measure::LOAD)?)?;
+        return Ok(());
+    };
     let stop = on_stop_signal()?;
-    let link = Link::start(&args.config(), args.target)?;
+    let link = Link::start(&args.config(), target)?;
     say(&format!("{}\n", link.address()))?;
     let every = args.report.then_some(Duration::from_secs(1));
     loop {

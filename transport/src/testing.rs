@@ -16,8 +16,10 @@ use crate::{
 };
 
 mod link;
+mod rogue;
 
 pub use link::{Bottleneck, HEADER_BYTES, Link, LinkConfig};
+pub use rogue::{Greeting, Rogue, RogueStream};
 
 /// A server at `address` of the link; [`ServerConfig::listen`] is not used.
 ///

@@ -6,4 +6,5 @@
 #![forbid(unsafe_code)]
 
 pub mod input;
+mod network;
 pub mod target;

@@ -45,7 +45,7 @@ macro_rules! corpus_of {
     };
 }
 
-corpus_of!(wire_call wire_reply ticket claims path readahead);
+corpus_of!(wire_call wire_reply ticket claims path answers readahead);
 
 #[test]
 fn every_folder_is_a_target() {

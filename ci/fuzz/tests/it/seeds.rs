@@ -47,6 +47,7 @@ fn seeds() -> Vec<Seed> {
     seeds.push(("path", "dots".to_owned(), after(b"\x02..", b"a/../b")));
     seeds.push(("path", "root".to_owned(), after(b"\x01x", b"")));
     seeds.extend(readahead());
+    seeds.extend(answers());
     seeds
 }
 
@@ -72,6 +73,29 @@ fn readahead() -> [Seed; 3] {
         ("readahead", "onward".to_owned(), [&head[..], &onward].concat()),
         ("readahead", "back_and_cut".to_owned(), [&head[..], &back, &cut, &onward].concat()),
         ("readahead", "strides_and_miss".to_owned(), [&head[..], &strides, &missed, &strides].concat()),
+    ]
+}
+
+/// What is mounted, the operations with their length in front, the answers of the host.
+fn answers() -> [Seed; 4] {
+    let seed = |name: &str, root: u8, operations: &[u8], answers: &[&[u8]]| {
+        let len = u8::try_from(operations.len()).unwrap();
+        ("answers", name.to_owned(), [&[root, len], operations, &answers.concat()[..]].concat())
+    };
+    let lookup = [0, 0, 0];
+    // A number, kind and flags, a size of four bytes or of one.
+    let file = [0, 5, 0, 2, 0, 0, 16, 0];
+    let folder = [0, 6, 1, 0, 0];
+    let open_read_close = [6, 0, 8, 0, 0, 0, 2, 0, 0, 1, 0, 10, 0];
+    let open_list_wait_forget = [11, 1, 12, 0, 1, 14, 0, 15, 10, 3, 1];
+    let page = [0, 2, 1, 0, 1, 0, 5, 7, 0, 0, 9, 2, 8, 3, b'x', b'y', b'z', 0, 6, 6, 1, 0, 0];
+    let link_and_attributes = [5, 0, 13, 0, 0, 4, b'u', b's', b'e', b'r', 13, 0, 1];
+    let values: [&[u8]; 3] = [b"\x00\x04../c", b"\x00\x04good", b"\x00\x05user\x00"];
+    [
+        seed("read", 1, &[&lookup[..], &open_read_close].concat(), &[&file, &file, &[0; 8]]),
+        seed("list", 1, &[&lookup[..], &open_list_wait_forget].concat(), &[&folder, &page, &page, &[0; 8]]),
+        seed("link", 1, &[&lookup[..], &link_and_attributes].concat(), &[&[0, 7, 2, 0, 0], &values.concat()]),
+        seed("shares", 0, &[&lookup[..], &[0, 1, 2], &open_read_close].concat(), &[&folder, &file, &file]),
     ]
 }
 

@@ -16,13 +16,18 @@ mod limits;
 pub mod log;
 pub mod pages;
 mod run;
+mod status;
+mod table;
 pub mod text;
+mod ticket;
 pub mod topics;
 pub mod units;
 
 pub use host::{CliError, HostArgs, HostOptions, HostRun};
 pub use limits::LimitOptions;
 pub use run::main;
+pub use status::StatusArgs;
+pub use ticket::{ListArgs, NewArgs, RevokeArgs, StateArg, TicketArgs, TicketCommand};
 
 /// Serves folders to other machines, read-only, over QUIC.
 #[derive(Debug, Parser)]
@@ -47,6 +52,12 @@ pub enum Command {
     /// Serve folders until stopped (SIGTERM or ctrl-C)
     #[command(after_help = host::EXAMPLES)]
     Host(Box<HostArgs>),
+    /// Make, list and revoke tickets: who may read what
+    #[command(after_help = ticket::EXAMPLES)]
+    Ticket(TicketArgs),
+    /// Show how a running host stands: shares, mounts, limits and their use
+    #[command(after_help = status::EXAMPLES)]
+    Status(StatusArgs),
     /// Explain a command or a topic; `help topics` lists them
     Help(topics::HelpArgs),
     /// Print what a shell needs to complete these commands

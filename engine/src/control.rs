@@ -41,7 +41,9 @@ pub enum ControlError {
         state_dir: PathBuf,
     },
     /// Only a host that runs can answer this.
-    #[error("no host runs with the state directory {state_dir:?}: start it, or name another with --state-dir")]
+    #[error(
+        "no host runs with the state directory {state_dir:?}: start it, or name another with --state-dir"
+    )]
     NotRunning {
         /// Where it was looked for.
         state_dir: PathBuf,
@@ -109,7 +111,8 @@ pub fn ask(state_dir: &Path, request: &Request) -> Result<(Response, Answerer), 
         match socket::connect(state_dir, ANSWER_DEADLINE) {
             Ok(stream) => {
                 let answer = exchange(stream, request);
-                let answer = answer.map_err(|source| ControlError::Unanswered { state_dir: state(), source })?;
+                let answer =
+                    answer.map_err(|source| ControlError::Unanswered { state_dir: state(), source })?;
                 return Ok((declined(answer)?, Answerer::Host));
             }
             Err(error) if is_nobody(&error) => {}

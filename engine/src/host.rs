@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    path::Path,
     sync::{Arc, atomic::AtomicU64, mpsc},
     time::Duration,
 };
@@ -15,7 +16,7 @@ use wire::{Name, ShareId, Ticket, TicketId, auth::Claims};
 use crate::{
     advertise,
     config::{HostConfig, ShareConfig},
-    control::desk::Desk,
+    control::{desk::Desk, server::Control},
     disk::Disk,
     error::{HostError, TicketError},
     files::OpenFiles,
@@ -23,6 +24,7 @@ use crate::{
     service::Service,
     share::Share,
     state::StateDir,
+    status::{HostStatus, ShareStatus},
     tickets::{Door, TicketInfo, TicketRequest, Tickets},
     work::Work,
 };
@@ -32,6 +34,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// A running host. Dropped without [`Host::stop`] it cuts its sessions.
 pub struct Host {
+    // `None` where the state directory's file system has no sockets.
+    control: Option<Control>,
     desk: Arc<Desk>,
     lane: Lane,
     ticket: Ticket,
@@ -71,6 +75,7 @@ impl Host {
             service: Arc::clone(&service),
             server,
             door: Door { host_key, addresses },
+            shares: config.shares.iter().map(ShareStatus::of).collect(),
             limits: config.limits,
             files_open_max: config.files_open_max,
             started: Instant::now(),
@@ -84,7 +89,8 @@ impl Host {
             tracing::warn!(%reason, "io_uring is refused; reading with blocking threads instead");
         }
         lane.handle().spawn(sweep(Arc::downgrade(&service)));
-        Ok(Host { desk, lane, ticket, stop_deadline: config.stop_deadline, _state: state })
+        let control = open_control(&lane, &config.state_dir, &desk);
+        Ok(Host { control, desk, lane, ticket, stop_deadline: config.stop_deadline, _state: state })
     }
 
     /// The ticket that opens every share and never ends; the same after a restart with the same state directory, its
@@ -144,6 +150,11 @@ impl Host {
         self.desk.server.sessions()
     }
 
+    /// How it stands, as `wormhole-engine status` shows it.
+    pub fn status(&self) -> HostStatus {
+        self.desk.status()
+    }
+
     /// What reads the disk, and why not io_uring where it is not.
     pub fn backend(&self) -> Backend {
         self.desk.service.disk.ring.backend()
@@ -154,7 +165,8 @@ impl Host {
     /// # Errors
     /// What was still in progress at the deadline; the process should then exit.
     pub fn stop(self) -> Result<(), HostError> {
-        let Host { desk, lane, stop_deadline, _state, .. } = self;
+        let Host { control, desk, lane, stop_deadline, _state, .. } = self;
+        drop(control);
         let (server, service) = (Arc::clone(&desk.server), Arc::clone(&desk.service));
         let addresses = server.local_addrs();
         let ring = service.disk.ring.clone();
@@ -226,6 +238,21 @@ fn bind(
         ..ServerConfig::new(identity)
     };
     Server::bind(server, Arc::clone(service)).map_err(HostError::Bind)
+}
+
+/// The owner's socket. Without it the host serves all the same, and its owner stops it to revoke a ticket.
+fn open_control(lane: &Lane, state_dir: &Path, desk: &Arc<Desk>) -> Option<Control> {
+    match Control::start(lane, state_dir, Arc::clone(desk)) {
+        Ok(control) => Some(control),
+        Err(error) => {
+            tracing::warn!(
+                %error,
+                "no control socket in the state directory: tickets can be made, listed and revoked only while the host is \
+                 stopped; another --state-dir, on a local file system, mends that"
+            );
+            None
+        }
+    }
 }
 
 /// A number that tells this run of the host from every other.

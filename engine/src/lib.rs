@@ -26,6 +26,7 @@ mod read;
 mod service;
 mod share;
 pub mod state;
+pub mod status;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod tickets;

@@ -17,7 +17,8 @@ use crate::error::HostError;
 
 const LOCK_FILE: &str = "lock";
 const HOST_KEY_FILE: &str = "host.key";
-const TICKET_KEY_FILE: &str = "ticket.key";
+/// Made at the first start: where it is, a host was started.
+pub(crate) const TICKET_KEY_FILE: &str = "ticket.key";
 
 /// An open state directory; the lock goes with it.
 #[derive(Debug)]

@@ -261,7 +261,17 @@ impl Tickets {
         self.book.with(|pages| pages.live.values().cloned().collect())
     }
 
-    /// What is known of a ticket in the list, and when it was revoked.
+    /// Waits until no session of these tickets is left; without a deadline, which is the caller's.
+    pub(crate) async fn vacated(&self, ids: &[TicketId]) {
+        self.book.vacated(ids).await;
+    }
+
+    /// How many are in the list.
+    pub(crate) fn count(&self) -> usize {
+        self.book.with(|pages| pages.registry.len())
+    }
+
+    /// What is known of a ticket in the list.
     pub(crate) fn record(&self, id: TicketId) -> Option<Record> {
         self.book.with(|pages| pages.registry.get(id).cloned())
     }

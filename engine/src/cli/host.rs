@@ -257,10 +257,7 @@ impl HostOptions {
     /// # Errors
     /// [`CliError::NoStateDir`].
     pub fn state_dir(&self) -> Result<PathBuf, CliError> {
-        let given = self.state_dir.clone();
-        given
-            .or_else(|| default_state_dir(|name| std::env::var_os(name).map(PathBuf::from)))
-            .ok_or(CliError::NoStateDir)
+        state_dir_or_default(self.state_dir.clone())
     }
 
     fn resolve(self) -> Result<HostRun, CliError> {
@@ -369,7 +366,14 @@ fn own_name(root: &Path) -> Option<Name> {
     of(root).or_else(|| root.canonicalize().ok().and_then(|path| of(&path)))
 }
 
-/// Where keys are kept: `$XDG_STATE_HOME`, else `~/.local/state`, else (a service without a home) `/var/lib`.
+/// Where keys are kept: as given, or where they are by default.
+pub(super) fn state_dir_or_default(given: Option<PathBuf>) -> Result<PathBuf, CliError> {
+    given
+        .or_else(|| default_state_dir(|name| std::env::var_os(name).map(PathBuf::from)))
+        .ok_or(CliError::NoStateDir)
+}
+
+/// `$XDG_STATE_HOME`, else `~/.local/state`, else (a service without a home) `/var/lib`.
 fn default_state_dir(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
     let absolute = |name| variable(name).filter(|path| path.is_absolute());
     let base = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));

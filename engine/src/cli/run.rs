@@ -12,7 +12,7 @@ use super::{
     Cli, Command, HostArgs, HostRun,
     endpoint::Endpoint,
     failure::{self, Failure, one_line},
-    help, pages, topics,
+    help, pages, status, ticket, topics,
 };
 use crate::{host::Host, state::write_private};
 
@@ -28,6 +28,8 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Host(args) => host(*args)?,
+        Command::Ticket(args) => ticket::run(&args)?,
+        Command::Status(args) => status::run(&args)?,
         Command::Help(args) => {
             pages::print(topics::help(Cli::command(), &help::TOPICS, &args)?.as_bytes())?;
         }

@@ -10,6 +10,7 @@ use crate::{
     error::{Fault, TicketError},
     service::Service,
     share::Scope,
+    status::ShareStatus,
     tickets::{Door, Revoked, TicketInfo, TicketRequest, seconds_now},
 };
 
@@ -23,6 +24,7 @@ pub(crate) struct Desk {
     pub(crate) service: Arc<Service>,
     pub(crate) server: Arc<Server>,
     pub(crate) door: Door,
+    pub(crate) shares: Vec<ShareStatus>,
     pub(crate) limits: ServerLimits,
     pub(crate) files_open_max: usize,
     pub(crate) started: Instant,

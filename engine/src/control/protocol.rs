@@ -95,7 +95,8 @@ mod tests {
         assert_eq!(read(r#""status""#).unwrap(), Request::Status);
         let list = read(r#"{"ticket_list":{"after":"0101010101010101"}}"#).unwrap();
         assert_eq!(list, Request::TicketList { after: Some(Id(TicketId([1; 8]))) });
-        for wrong in ["", "{}", "[]", "\"stop\"", r#"{"ticket_list":{"after":"01"}}"#, r#"{"ticket_new":{}}"#] {
+        for wrong in ["", "{}", "[]", "\"stop\"", r#"{"ticket_list":{"after":"01"}}"#, r#"{"ticket_new":{}}"#]
+        {
             assert!(read(wrong).is_err(), "{wrong}");
         }
     }

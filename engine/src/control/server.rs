@@ -87,12 +87,11 @@ async fn client(stream: UnixStream, desk: Arc<Desk>, place: OwnedSemaphorePermit
         Ok(Ok(Heard::Line(line))) => match serde_json::from_slice(&line) {
             Ok(request) => answer(desk, request, place).await,
             Err(_) => Response::Error(
-                "the host does not understand this request: use the wormhole-engine it was started from".into(),
+                "the host does not understand this request: use the wormhole-engine it was started from"
+                    .into(),
             ),
         },
-        Ok(Ok(Heard::TooMuch)) => {
-            Response::Error(format!("a request has at most {REQUEST_BYTES_MAX} bytes"))
-        }
+        Ok(Ok(Heard::TooMuch)) => Response::Error(format!("a request has at most {REQUEST_BYTES_MAX} bytes")),
         // Nothing was asked.
         Ok(Err(_)) | Err(_) => return,
     };

@@ -15,7 +15,9 @@ use std::{
 };
 
 use nix::sys::{
-    socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect as connect_to, setsockopt, socket, sockopt},
+    socket::{
+        AddressFamily, SockFlag, SockType, UnixAddr, connect as connect_to, setsockopt, socket, sockopt,
+    },
     time::TimeVal,
 };
 

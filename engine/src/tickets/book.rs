@@ -8,6 +8,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use wire::TicketId;
 
 use super::{Registry, file, seat::Occupant};
@@ -21,6 +22,8 @@ pub(crate) struct Book {
     /// Held while the file is written, on threads that may block; never together with a wait for `pages`' holder to
     /// write.
     writing: Mutex<()>,
+    /// Rings when a session ends.
+    left: Notify,
 }
 
 /// What the lock guards. Nothing under it waits or writes.
@@ -49,15 +52,16 @@ impl Pages {
 
 impl Book {
     /// Without a file.
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn in_memory() -> Book {
-        Book { pages: Mutex::default(), path: None, writing: Mutex::new(()) }
+        Book { pages: Mutex::default(), path: None, writing: Mutex::new(()), left: Notify::new() }
     }
 
     /// The registry of a state directory.
     pub(super) fn open(state_dir: &Path) -> Result<Book, HostError> {
         let path = file::path_in(state_dir);
         let pages = Pages { registry: file::load(&path)?, ..Pages::default() };
-        Ok(Book { pages: Mutex::new(pages), path: Some(path), writing: Mutex::new(()) })
+        Ok(Book { pages: Mutex::new(pages), path: Some(path), writing: Mutex::new(()), left: Notify::new() })
     }
 
     /// Looks and changes; `work` must be short.
@@ -97,5 +101,20 @@ impl Book {
 
     pub(super) fn leave(&self, number: u64) {
         self.pages.lock().live.remove(&number);
+        self.left.notify_waiters();
+    }
+
+    pub(super) async fn vacated(&self, ids: &[TicketId]) {
+        loop {
+            let left = self.left.notified();
+            tokio::pin!(left);
+            // Before the look, so that nobody leaves unnoticed between the two.
+            left.as_mut().enable();
+            let any = self.with(|pages| ids.iter().any(|&id| pages.sessions_of(id).next().is_some()));
+            if !any {
+                return;
+            }
+            left.await;
+        }
     }
 }

@@ -77,6 +77,10 @@ impl Registry {
         self.issued.get(&id)
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.issued.len()
+    }
+
     /// The records behind `after`, by id.
     pub(crate) fn records(&self, after: Option<TicketId>) -> impl Iterator<Item = &Record> {
         use std::ops::Bound::{Excluded, Unbounded};

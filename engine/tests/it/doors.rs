@@ -84,7 +84,7 @@ fn a_ticket_that_runs_out_ends_its_sessions() {
     assert_eq!(guest.read_all("f").unwrap(), b"x");
     until_sessions(&rig.host, 1);
     let ended = seconds_now();
-    assert!((end..=end + 1).contains(&ended), "it ended at {ended}, its ticket at {end}");
+    assert!((end..=end + 5).contains(&ended), "it ended at {ended}, its ticket at {end}");
     assert_eq!(guest.try_stat("f", None), Err(ErrorCode::Refused));
     assert!(refused(&ticket));
     assert_eq!(info(&rig.host, &ticket).state, TicketState::Expired);

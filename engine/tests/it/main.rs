@@ -6,6 +6,7 @@
 
 #[cfg(feature = "cli")]
 mod command;
+mod control;
 #[cfg(feature = "cli")]
 mod crowd;
 #[cfg(feature = "cli")]
@@ -26,4 +27,6 @@ mod process;
 #[cfg(feature = "cli")]
 mod refusals;
 mod rig;
+#[cfg(feature = "cli")]
+mod ticket_command;
 mod tickets;

@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -52,7 +52,14 @@ pub(crate) struct Session {
     seat: Seat,
     grant: Grant,
     scopes: Vec<Arc<Scope>>,
-    connected: Gauge,
+    counted: Counted,
+}
+
+/// A session in the gauge of those connected, until it is over. One that was let in and never took its welcome does not come
+/// to [`Serve::ended`]; it is over when it drops.
+struct Counted {
+    gauge: Gauge,
+    over: AtomicBool,
 }
 
 /// Why a mount is not let in. The code is for the mount, the reason for the log.
@@ -118,6 +125,7 @@ impl Serve for Service {
 
     fn ended(&self, session: &Arc<Session>, summary: &SessionSummary) {
         let Metrics { ended, .. } = &self.disk.metrics;
+        session.counted.end();
         ended.of(summary.end).increment(1);
         let what = match summary.end {
             SessionEnd::Left => "mount left",
@@ -159,9 +167,8 @@ impl Service {
         let Hello { claims, label, .. } = hello;
         let grant = Grant::of(&claims);
         let seat = self.tickets.seat(number, claims, printable(&label), peer)?;
-        let connected = self.disk.metrics.sessions.clone();
-        connected.increment(1.0);
-        let session = Session { seat, grant, scopes, connected };
+        let counted = Counted::new(self.disk.metrics.sessions.clone());
+        let session = Session { seat, grant, scopes, counted };
         let welcome = Welcome { version: PROTOCOL_VERSION, session: number, boot: self.boot, shares };
         Ok((Arc::new(session), welcome))
     }
@@ -254,10 +261,23 @@ impl From<Fault> for Turned {
     }
 }
 
-impl Drop for Session {
+impl Counted {
+    fn new(gauge: Gauge) -> Counted {
+        gauge.increment(1.0);
+        Counted { gauge, over: AtomicBool::new(false) }
+    }
+
+    /// Also when called again, counts once.
+    fn end(&self) {
+        if !self.over.swap(true, Ordering::Relaxed) {
+            self.gauge.decrement(1.0);
+        }
+    }
+}
+
+impl Drop for Counted {
     fn drop(&mut self) {
-        // Not in `ended`, which a session that was let in and never took its welcome does not come to.
-        self.connected.decrement(1.0);
+        self.end();
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, num::NonZeroU64, sync::atomic::Ordering, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use transport::{PathStats, Server, ServerLimits};
+use transport::{PathStats, ServerLimits, Usage};
 use uring::Backend;
 
 use crate::{
@@ -31,6 +31,8 @@ pub struct HostStatus {
     pub disk: String,
     /// Memory for reads in progress.
     pub memory: MemoryStatus,
+    /// Requests that wait until their answer fits into the bounds.
+    pub requests_waiting: u64,
     /// The mounts that are connected, in the order they came.
     pub sessions: Vec<SessionStatus>,
     /// Every bound with its present use.
@@ -46,6 +48,10 @@ pub struct ShareStatus {
     pub name: String,
     /// The folder.
     pub folder: String,
+    /// Patterns of what of it is not served.
+    pub exclude: Vec<String>,
+    /// Patterns of the files that are, where not all are.
+    pub include: Vec<String>,
 }
 
 /// Memory for reads in progress, in bytes.
@@ -120,7 +126,12 @@ pub struct Totals {
 
 impl ShareStatus {
     pub(crate) fn of(share: &ShareConfig) -> ShareStatus {
-        ShareStatus { name: share.name.to_string(), folder: share.root.display().to_string() }
+        ShareStatus {
+            name: share.name.to_string(),
+            folder: share.root.display().to_string(),
+            exclude: share.exclude.clone(),
+            include: share.include.clone(),
+        }
     }
 }
 
@@ -132,7 +143,7 @@ impl Desk {
         let sessions: Vec<_> =
             service.tickets.live().iter().map(|occupant| self.session(occupant, &paths)).collect();
         let pool = service.disk.pool.stats();
-        let usage = usage(server);
+        let usage = server.usage();
         HostStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -147,6 +158,7 @@ impl Desk {
                 resident_bytes: pool.resident_bytes as u64,
                 waiting: pool.waiters as u64,
             },
+            requests_waiting: usage.requests_waiting,
             limits: self.limits(&usage, &sessions),
             sessions,
             totals: Totals {
@@ -175,8 +187,8 @@ impl Desk {
             sent_bytes: of(|path| path.sent_bytes),
             rtt_us: of(|path| path.rtt_us),
             lost_packets: of(|path| path.lost_packets),
-            requests_in_flight: 0,
-            answer_bytes_in_flight: 0,
+            requests_in_flight: of(|path| path.requests_in_flight),
+            answer_bytes_in_flight: of(|path| path.answer_bytes_in_flight),
         }
     }
 
@@ -247,20 +259,4 @@ pub(crate) fn disk(backend: &Backend) -> String {
         Backend::Uring => "io_uring".to_owned(),
         Backend::Blocking { reason } => format!("blocking threads, because of {reason}"),
     }
-}
-
-/// What sessions hold, as far as the server tells.
-#[derive(Default)]
-struct Usage {
-    sessions: u64,
-    strangers: u64,
-    requests_in_flight: u64,
-    answer_bytes_in_flight: u64,
-    busy_total: u64,
-    handshakes_limited_total: u64,
-    violations_total: u64,
-}
-
-fn usage(server: &Server) -> Usage {
-    Usage { sessions: server.sessions() as u64, ..Usage::default() }
 }

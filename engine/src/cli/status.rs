@@ -58,15 +58,22 @@ fn as_text(status: &HostStatus) -> Result<String, std::fmt::Error> {
     writeln!(text, "wormhole-engine {version}, process {pid}, up {}", Span(*uptime_s))?;
     writeln!(text, "tickets lead to {}", status.addresses.join(", "))?;
     for share in &status.shares {
-        writeln!(text, "share {}: {}", share.name, table::shown(share.folder.as_bytes()))?;
+        let patterns = |word: &str, patterns: &[String]| match patterns {
+            [] => String::new(),
+            some => format!(", {word} {}", table::shown(some.join(" ").as_bytes())),
+        };
+        let (name, folder) = (&share.name, table::shown(share.folder.as_bytes()));
+        let (without, only) = (patterns("without", &share.exclude), patterns("only", &share.include));
+        writeln!(text, "share {name}: {folder}{without}{only}")?;
     }
     writeln!(text, "disk: {}", status.disk)?;
     writeln!(
         text,
-        "memory: {} of {} lent, {} reads wait for some",
+        "memory: {} of {} lent, {} reads wait for some; {} requests wait for others",
         bytes(memory.lent_bytes),
         bytes(memory.capacity_bytes),
-        memory.waiting
+        memory.waiting,
+        status.requests_waiting
     )?;
     writeln!(
         text,

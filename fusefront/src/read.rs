@@ -9,6 +9,7 @@ mod ahead;
 pub mod content;
 mod flight;
 mod gather;
+mod goodput;
 mod plan;
 mod revalidate;
 
@@ -29,8 +30,8 @@ use tokio::{
     sync::{Semaphore, SemaphorePermit, oneshot},
     time::{Instant, sleep, timeout_at},
 };
-use transport::{Client, ReadCall};
-use uring::SlotClass;
+use transport::{CallError, Client, ReadCall};
+use uring::{Filled, Slot, SlotClass};
 use wire::{ByteLen, Class, Extent, FileId, Name, Version, message::Target};
 
 use crate::{
@@ -40,6 +41,7 @@ use crate::{
 };
 use content::{Content, LedgerBudget, Served, Standing};
 use flight::{AheadFor, Flights, Found, Landing, Opened, Outcome, ReaderId};
+use goodput::Goodput;
 
 /// How soon a read that met a changing file is tried again, at first and at most.
 const RETRY_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
@@ -100,6 +102,7 @@ struct Inner {
     /// Open files, for looking after their windows.
     readers: Mutex<HashMap<ReaderId, Weak<Reader>>>,
     windows: WindowBudget,
+    goodput: Goodput,
     ledgers: Arc<LedgerBudget>,
     /// One permit for each extent of memory: a read takes as many as it may come to hold, so that reads which hold one
     /// block and wait for the next cannot all wait for each other.
@@ -151,6 +154,7 @@ impl ReadPath {
             numbers,
             readers,
             windows,
+            goodput: Goodput::default(),
             ledgers,
             demand,
         }))
@@ -270,6 +274,11 @@ impl ReadPath {
         self.0.revalidate(content, locate, deadline).await
     }
 
+    /// Bytes a second of contents at which the host's answers arrive; zero before it is known.
+    pub fn goodput_bytes_per_s(&self) -> u64 {
+        self.0.goodput.bytes_per_s()
+    }
+
     /// What the cache holds and did.
     pub fn l1(&self) -> &L1 {
         &self.0.l1
@@ -286,6 +295,7 @@ impl Reader {
         let forsaken = {
             let mut readahead = self.readahead.lock();
             readahead.resize(version.size.0);
+            readahead.limit(self.path.goodput.ahead_bytes_max());
             readahead.on_read(extent, Instant::now())
         };
         if let Some(cursor) = forsaken {
@@ -441,7 +451,10 @@ impl Inner {
             readahead.missed(at);
             readahead.whole(Extent::new(at, 1))
         };
-        let class = plan::class_at(at, end.min(size), whole, size);
+        let class = match plan::class_at(at, end.min(size), whole, size) {
+            SlotClass::Extent1M if self.goodput.is_slow() => SlotClass::Chunk128K,
+            class => class,
+        };
         let key = BlockKey::at(content, class, at);
         Ok((key, self.fetch_demand(demand, key)?))
     }
@@ -473,7 +486,7 @@ impl Inner {
     }
 
     /// Brings one block from the host: waits for a slot if it has none, asks, keeps, tells.
-    async fn fetch(&self, landing: Landing, content: &Content, read: ReadCall, slot: Option<uring::Slot>) {
+    async fn fetch(&self, landing: Landing, content: &Content, read: ReadCall, slot: Option<Slot>) {
         let _held = self.stats.fetches_in_flight.hold();
         let (deadline, len, version) = (read.deadline, read.extent.len.0, read.version);
         let slot = match slot {
@@ -486,7 +499,7 @@ impl Inner {
             },
         };
         let outcome = match slot {
-            Ok(slot) => match self.client.read(read, slot).await {
+            Ok(slot) => match self.ask(read, slot).await {
                 Ok(filled) => Ok(filled.freeze()),
                 Err(error) => Err(VfsError::from(error).about_a_found_file()),
             },
@@ -506,6 +519,15 @@ impl Inner {
             _ => Err(VfsError::Stale),
         });
         landing.land(&outcome, |key, bytes| self.l1.insert(key, bytes.clone()));
+    }
+
+    /// Asks the host, and takes note of how fast it answers.
+    async fn ask(&self, read: ReadCall, slot: Slot) -> Result<Filled, CallError> {
+        let fetching = self.goodput.begin(Instant::now());
+        let filled = self.client.read(read, slot).await?;
+        let round_trip = || Duration::from_micros(self.client.stats().rtt_us);
+        fetching.arrived(Instant::now(), filled.len() as u64, round_trip);
+        Ok(filled)
     }
 
     fn key_of(&self, file: &OpenRead) -> ContentKey {

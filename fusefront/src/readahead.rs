@@ -57,6 +57,14 @@ impl Limits {
         let window_bytes_max = eighth.clamp(EXTENT_BYTES, Self::WINDOW_BYTES_MAX);
         Limits { window_bytes_min: window_bytes_max.min(2 * EXTENT_BYTES), window_bytes_max }
     }
+
+    fn within(self, bytes_max: u64) -> Limits {
+        let Limits { window_bytes_min, window_bytes_max } = self;
+        Limits {
+            window_bytes_min: window_bytes_min.min(bytes_max),
+            window_bytes_max: window_bytes_max.min(bytes_max),
+        }
+    }
 }
 
 /// The read-ahead state of one open handle.
@@ -65,6 +73,7 @@ pub struct Readahead {
     limits: Limits,
     budget: WindowBudget,
     size_bytes: u64,
+    path_bytes_max: u64,
     /// At most [`CURSORS_MAX`], the one read last at the end.
     cursors: Vec<Cursor>,
     steps: Steps,
@@ -84,12 +93,25 @@ struct Steps {
 impl Readahead {
     /// A fresh handle on a file of `size_bytes`.
     pub fn new(limits: Limits, budget: WindowBudget, size_bytes: u64) -> Readahead {
-        Readahead { limits, budget, size_bytes, cursors: Vec::new(), steps: Steps::default(), next_id: 0 }
+        Readahead {
+            limits,
+            budget,
+            size_bytes,
+            path_bytes_max: u64::MAX,
+            cursors: Vec::new(),
+            steps: Steps::default(),
+            next_id: 0,
+        }
     }
 
     /// The file is of this size now.
     pub fn resize(&mut self, size_bytes: u64) {
         self.size_bytes = size_bytes;
+    }
+
+    /// Windows beyond this many bytes make no sense on the path as it is.
+    pub fn limit(&mut self, window_bytes_max: u64) {
+        self.path_bytes_max = window_bytes_max;
     }
 
     /// Takes note of a read. Says which cursor has lost its reader by it: what was fetched ahead for that one and is
@@ -99,12 +121,13 @@ impl Readahead {
         if read.len.0 == 0 {
             return None;
         }
+        let limits = self.limits.within(self.path_bytes_max);
         let nearest = self.cursors.iter().enumerate();
         let nearest = nearest.filter_map(|(at, cursor)| Some((cursor.continues(&read)?, at)));
         match nearest.min_by_key(|(found, _)| found.distance) {
             Some((found, at)) => {
                 let mut cursor = self.cursors.remove(at);
-                cursor.read(&read, &found, &self.limits, now);
+                cursor.read(&read, &found, &limits, now);
                 self.cursors.push(cursor);
                 // Lone reads among others keep no distance but by chance.
                 self.steps = Steps::default();
@@ -173,7 +196,7 @@ impl Readahead {
         self.next_id = self.next_id.wrapping_add(1);
         let cursor = Cursor::new(id, read, self.budget.clone(), now);
         let cursor = match strided {
-            Some(step) => cursor.strided(step, &self.limits),
+            Some(step) => cursor.strided(step, &self.limits.within(self.path_bytes_max)),
             None => cursor,
         };
         let mut dropped = None;

@@ -40,6 +40,7 @@ impl Inner {
         let mut all = true;
         for_each_block(*extent, version.size, |at| {
             let class = match is_whole {
+                true if self.goodput.is_slow() => SlotClass::Chunk128K,
                 true => SlotClass::Extent1M,
                 false => plan::class_at(at, end, Whole::Never, version.size.0),
             };
@@ -58,7 +59,9 @@ impl Inner {
         key: BlockKey,
         ahead_for: AheadFor,
     ) -> bool {
-        if self.l1.get(&key).is_some() || self.flights.contains(&key) {
+        let whole = BlockKey::at(key.content, SlotClass::Extent1M, key.extent(version.size).start.0);
+        let is_there = |key| self.l1.get(key).is_some() || self.flights.contains(key);
+        if is_there(&key) || is_there(&whole) {
             return true;
         }
         let extent = key.extent(version.size);

@@ -163,6 +163,7 @@ impl Cursor {
         if !was_run {
             return;
         }
+        self.window.shrink_to(limits.window_bytes_max);
         let front = if self.is_backward() { self.low } else { self.end };
         if self.window.lent_bytes() == 0 {
             self.window.grow_to(limits.window_bytes_min);

@@ -18,5 +18,7 @@ mod program;
 mod rig;
 mod rng;
 mod seeds;
+
+mod wan;
 mod world;
 mod writer;

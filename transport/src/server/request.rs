@@ -73,14 +73,21 @@ pub(super) async fn receive(
     }
 }
 
-/// How the mount's class orders the answer among the others.
-fn priority(class: Class) -> i32 {
-    match class {
-        Class::Demand => 10,
-        Class::Metadata => 8,
+/// Priorities of one class: as many requests of a session are told apart by the order they came in.
+const TURNS: i32 = 1 << 28;
+
+/// How the mount's class orders the answer among the others; within a class, who asked first is answered first. QUIC
+/// shares the link out among streams of one priority, and all extents of a window would come at the same, last moment.
+fn priority(class: Class, turn: u64) -> i32 {
+    let class = match class {
+        Class::Demand => 2,
+        Class::Metadata => 1,
         Class::Readahead => 0,
-        Class::Warmup => -10,
-    }
+        Class::Warmup => -1,
+    };
+    // Once in 268 million requests, those of the next round overtake the last ones of the round before.
+    let turn = i32::try_from(turn % TURNS.unsigned_abs() as u64).unwrap_or(0);
+    class * TURNS - turn
 }
 
 /// What a request counts for in its session's [`REQUEST_BYTES_MAX`].
@@ -137,9 +144,9 @@ async fn exchange<S: Serve>(
             ErrorCode::Invalid
         }
         Ok(Ok(call)) => {
-            session.requests.fetch_add(1, Ordering::Relaxed);
+            let turn = session.requests.fetch_add(1, Ordering::Relaxed);
             let span = tracing::debug_span!(parent: &session.span, "request", request = call.id);
-            return respond(session, send, call).instrument(span).await;
+            return respond(session, send, (call, turn)).instrument(span).await;
         }
         Ok(Err(ReceiveError::Malformed(error))) => {
             tracing::debug!(parent: &session.span, %error, "malformed request");
@@ -160,12 +167,16 @@ async fn exchange<S: Serve>(
 }
 
 /// From the whole request to the last ack.
-async fn respond<S: Serve>(session: &Session<S>, send: &mut SendStream, call: Call) -> Result<(), VarInt> {
+async fn respond<S: Serve>(
+    session: &Session<S>,
+    send: &mut SendStream,
+    (call, turn): (Call, u64),
+) -> Result<(), VarInt> {
     let limits = &session.shared.occupancy.limits;
     let patience = limits.answer_deadline.min(Duration::from_millis(call.deadline_ms.into()));
     let deadline = Instant::now() + patience;
     // Fails only when the stream is gone, which the caller notices.
-    let _ = send.set_priority(priority(call.class));
+    let _ = send.set_priority(priority(call.class, turn));
     let answer = async {
         match session.guest.admit(call.class, answer_bytes_max(&call.request)).await {
             Ok(permit) => (Some(permit), session.shared.serve.answer(&session.state, call).await),

@@ -17,7 +17,8 @@ use crate::host::{Host, now, pool, read, slot, ticket};
 const HOST: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), 4433);
 const MOUNT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2)), 5000);
 
-/// A link of TARGETS.md, "Network profiles": its queue holds one round trip of data, and at least eight packets.
+/// A link of TARGETS.md, "Network profiles". Its queue holds one round trip of data, or what a small switch has: 256
+/// packets, but no more than 10 ms; eight packets at least.
 struct Profile {
     bits_per_s: u64,
     round_trip_ms: u64,
@@ -36,7 +37,8 @@ impl Profile {
 
     fn link(&self, seed: u64) -> LinkConfig {
         let bytes_per_s = self.bytes_per_s();
-        let queue_bytes = (bytes_per_s * self.round_trip_ms / 1000).max(8 * 1500);
+        let switch_bytes = (bytes_per_s / 100).min(256 * 1500);
+        let queue_bytes = (bytes_per_s * self.round_trip_ms / 1000).max(switch_bytes).max(8 * 1500);
         LinkConfig {
             seed,
             delay: Duration::from_micros(self.round_trip_ms * 500),

@@ -23,7 +23,7 @@ mod ticket;
 pub mod topics;
 pub mod units;
 
-pub use host::{CliError, HostArgs, HostOptions, HostRun};
+pub use host::{CliError, HostArgs, HostOptions, HostRun, ShareName};
 pub use limits::LimitOptions;
 pub use run::main;
 pub use status::StatusArgs;

@@ -145,6 +145,16 @@ impl Host {
         self.desk.share_names()
     }
 
+    /// Brings up to date the metrics that are not counted as they happen; nothing once the host has stopped.
+    pub fn sampler(&self) -> impl Fn() + Send + Sync + 'static {
+        let desk = Arc::downgrade(&self.desk);
+        move || {
+            if let Some(desk) = desk.upgrade() {
+                sample(&desk.service.disk);
+            }
+        }
+    }
+
     /// Mounts connected now.
     pub fn sessions(&self) -> usize {
         self.desk.server.sessions()
@@ -279,23 +289,19 @@ pub(crate) async fn sweep(service: std::sync::Weak<Service>) {
     loop {
         ticks.tick().await;
         let Some(service) = service.upgrade() else { return };
-        let Disk { pool, files, metrics, .. } = &service.disk;
+        let Disk { pool, files, .. } = &service.disk;
         files.sweep(Instant::now());
-        let lent = pool.stats().lent_bytes;
-        if lent == 0 {
+        if pool.stats().lent_bytes == 0 {
             pool.trim();
         }
-        // Both are far below 2^53.
-        metrics.files_open.set(files.len() as f64);
-        metrics.lent_bytes.set(lent as f64);
-        if service.tickets.is_unsaved() {
-            let saving = Arc::clone(&service);
-            let save = move || {
-                save_tickets(&saving.tickets);
-                Ok(())
-            };
-            // Late or not at all: the next round tries again.
-            let _ = service.disk.work.run(Instant::now() + SWEEP_EVERY, save).await;
-        }
+        sample(&service.disk);
     }
+}
+
+/// Shows what is in use now.
+fn sample(disk: &Disk) {
+    let Disk { pool, files, metrics, .. } = disk;
+    // Both are far below 2^53.
+    metrics.files_open.set(files.len() as f64);
+    metrics.lent_bytes.set(pool.stats().lent_bytes as f64);
 }

@@ -13,6 +13,7 @@ use std::{
     io,
     os::unix::ffi::OsStrExt,
     path::Path,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -31,6 +32,7 @@ use wire::Extent;
 use crate::{
     errno,
     error::VfsError,
+    metrics::{Latencies, Operation},
     vfs::{
         By, Vfs,
         attr::{ATTR_TTL, ENTRY_TTL},
@@ -68,12 +70,13 @@ pub struct Adapter {
     vfs: Vfs,
     lane: Handle,
     deadline: Duration,
+    latencies: Arc<Latencies>,
 }
 
 impl Adapter {
     /// Serves `vfs`; what waits for the host runs on `lane` and fails after `deadline`.
     pub fn new(vfs: Vfs, lane: Handle, deadline: Duration) -> Adapter {
-        Adapter { vfs, lane, deadline }
+        Adapter { vfs, lane, deadline, latencies: Arc::default() }
     }
 
     /// Runs `work` on the lane and hands its outcome to `answer`, at the deadline at the latest.
@@ -81,19 +84,22 @@ impl Adapter {
     /// The kernel bounds how many run at once: one for each program that waits, and [`BACKGROUND_MAX`].
     fn later<T, F>(
         &self,
+        operation: Operation,
         work: impl FnOnce(Vfs, Instant) -> F,
         answer: impl FnOnce(&Vfs, Result<T, VfsError>) + Send + 'static,
     ) where
         F: Future<Output = Result<T, VfsError>> + Send + 'static,
         T: Send + 'static,
     {
-        let deadline = Instant::now() + self.deadline;
-        let vfs = self.vfs.clone();
+        let started = Instant::now();
+        let deadline = started + self.deadline;
+        let (vfs, latencies) = (self.vfs.clone(), self.latencies.clone());
         let work = work(vfs.clone(), deadline);
         self.lane.spawn(async move {
             let _held = vfs.stats().in_flight.hold();
             let outcome = timeout_at(deadline, work).await.unwrap_or(Err(VfsError::Deadline));
             answer(&vfs, outcome);
+            latencies.record(operation, started);
         });
     }
 }
@@ -145,6 +151,7 @@ impl Filesystem for Adapter {
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let name = name.as_bytes().to_vec(); // copy: fuser lends it until this returns
         self.later(
+            Operation::Lookup,
             move |vfs, deadline| async move { vfs.lookup(node(parent), &name, deadline).await },
             |vfs, outcome| match outcome {
                 Ok(found) => {
@@ -165,11 +172,14 @@ impl Filesystem for Adapter {
     }
 
     fn getattr(&self, _req: &Request, inode: INodeNo, file: Option<FileHandle>, reply: ReplyAttr) {
+        let started = Instant::now();
         if let Some((found, left)) = self.vfs.attr_cached(node(inode)) {
-            return reply.attr(&left, &file_attr(found.inode, &found.attr));
+            reply.attr(&left, &file_attr(found.inode, &found.attr));
+            return self.latencies.record(Operation::Getattr, started);
         }
         let by = if file.is_some() { By::File } else { By::Name };
         self.later(
+            Operation::Getattr,
             move |vfs, deadline| async move { vfs.attr(node(inode), by, deadline).await },
             |vfs, outcome| match outcome {
                 Ok(found) => reply.attr(&ATTR_TTL, &file_attr(found.inode, &found.attr)),
@@ -180,6 +190,7 @@ impl Filesystem for Adapter {
 
     fn readlink(&self, _req: &Request, inode: INodeNo, reply: ReplyData) {
         self.later(
+            Operation::Readlink,
             move |vfs, deadline| async move { vfs.readlink(node(inode), deadline).await },
             |vfs, outcome| match outcome {
                 Ok(text) => reply.data(&text),
@@ -193,6 +204,7 @@ impl Filesystem for Adapter {
             return refuse(reply);
         }
         self.later(
+            Operation::Open,
             move |vfs, deadline| async move { vfs.open(node(inode), deadline).await },
             move |vfs, outcome| match outcome {
                 Ok(opened) => {
@@ -217,11 +229,16 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        let started = Instant::now();
         let extent = Extent::new(offset, size.into());
         match self.vfs.read_cached(handle(file), extent) {
-            Ok(Some(bytes)) => reply.data(&bytes),
+            Ok(Some(bytes)) => {
+                reply.data(&bytes);
+                self.latencies.record(Operation::Read, started);
+            }
             Err(error) => fail(&self.vfs, reply, &error),
             Ok(None) => self.later(
+                Operation::Read,
                 move |vfs, deadline| async move { vfs.read(handle(file), extent, deadline).await },
                 |vfs, outcome| match outcome {
                     Ok(bytes) => reply.data(&bytes),
@@ -274,6 +291,7 @@ impl Filesystem for Adapter {
 
     fn opendir(&self, _req: &Request, inode: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         self.later(
+            Operation::Opendir,
             move |vfs, deadline| async move { vfs.opendir(node(inode), deadline).await },
             |vfs, outcome| match outcome {
                 Ok(handle) => reply.opened(FileHandle(handle.0), FopenFlags::empty()),
@@ -283,10 +301,15 @@ impl Filesystem for Adapter {
     }
 
     fn readdir(&self, _req: &Request, _inode: INodeNo, dir: FileHandle, offset: u64, reply: ReplyDirectory) {
+        let started = Instant::now();
         match self.vfs.listing_cached(handle(dir), offset) {
-            Ok(Some(cursor)) => reply::fill_plain(&self.vfs, handle(dir), offset, &cursor, reply),
+            Ok(Some(cursor)) => {
+                reply::fill_plain(&self.vfs, handle(dir), offset, &cursor, reply);
+                self.latencies.record(Operation::Readdir, started);
+            }
             Err(error) => fail(&self.vfs, reply, &error),
             Ok(None) => self.later(
+                Operation::Readdir,
                 move |vfs, deadline| async move { vfs.listing(handle(dir), offset, deadline).await },
                 move |vfs, outcome| match outcome {
                     Ok(cursor) => reply::fill_plain(vfs, handle(dir), offset, &cursor, reply),
@@ -304,10 +327,15 @@ impl Filesystem for Adapter {
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
+        let started = Instant::now();
         match self.vfs.listing_cached(handle(dir), offset) {
-            Ok(Some(cursor)) => reply::fill_plus(&self.vfs, handle(dir), offset, &cursor, reply),
+            Ok(Some(cursor)) => {
+                reply::fill_plus(&self.vfs, handle(dir), offset, &cursor, reply);
+                self.latencies.record(Operation::Readdirplus, started);
+            }
             Err(error) => fail(&self.vfs, reply, &error),
             Ok(None) => self.later(
+                Operation::Readdirplus,
                 move |vfs, deadline| async move { vfs.listing(handle(dir), offset, deadline).await },
                 move |vfs, outcome| match outcome {
                     Ok(cursor) => reply::fill_plus(vfs, handle(dir), offset, &cursor, reply),
@@ -349,6 +377,7 @@ impl Filesystem for Adapter {
         }
         let name = name.as_bytes().to_vec(); // copy: fuser lends it until this returns
         self.later(
+            Operation::Getxattr,
             move |vfs, deadline| async move { vfs.xattr(node(inode), &name, deadline).await },
             move |vfs, outcome| reply::xattr(vfs, outcome, size, reply),
         );
@@ -356,6 +385,7 @@ impl Filesystem for Adapter {
 
     fn listxattr(&self, _req: &Request, inode: INodeNo, size: u32, reply: ReplyXattr) {
         self.later(
+            Operation::Listxattr,
             move |vfs, deadline| async move { vfs.xattr_names(node(inode), deadline).await },
             move |vfs, outcome| reply::xattr(vfs, outcome, size, reply),
         );

@@ -2,8 +2,10 @@
 
 mod args;
 mod daemon;
+mod help;
 mod mount_8;
 mod options;
+mod resolve;
 mod run;
 
 pub use run::main;

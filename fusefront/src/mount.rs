@@ -29,6 +29,7 @@ use crate::{
     read::{ReadConfig, ReadPath},
     readahead::Limits,
     stats::Stats,
+    status::Report,
     unmount::{self, Detach},
     vfs::{
         KernelCache, Vfs, VfsParts,
@@ -78,6 +79,8 @@ pub struct Mounted {
     /// Closes when the session's thread ends.
     gone: mpsc::Receiver<()>,
     control: Option<control::Server>,
+    /// What status and metrics show; gone once it ends.
+    report: Option<Arc<dyn Fn() -> Report + Send + Sync>>,
     /// How long a drop waits for the session to end.
     drop_patience: Duration,
 }
@@ -212,6 +215,7 @@ impl Prepared {
             ended,
             gone,
             control: None,
+            report: None,
             drop_patience: DROP_PATIENCE,
         };
         let read_ahead_error =
@@ -221,9 +225,11 @@ impl Prepared {
         }
         let reporter =
             Reporter::new(mounted.info.clone(), (config.on_disconnect, config.deadline), read_ahead_error);
-        let report = move || reporter.report(&client, &vfs, &pool, &l1);
+        let report: Arc<dyn Fn() -> Report + Send + Sync> =
+            Arc::new(move || reporter.report(&client, &vfs, &pool, &l1));
+        mounted.report = Some(report.clone());
         let name = format!("{}-{}", std::process::id(), mounted.info.id);
-        match control::Server::start(&control::dir(), &name, report) {
+        match control::Server::start(&control::dir(), &name, move || report()) {
             Ok(server) => mounted.control = Some(server),
             // A mount without a status is still a mount.
             Err(error) => tracing::warn!(%error, "`wormhole status` will not show this mount"),
@@ -285,6 +291,17 @@ impl Mounted {
         &self.info
     }
 
+    /// The mount at this moment; nothing is asked of host or kernel. `None` once it ends.
+    pub fn report(&self) -> Option<Report> {
+        self.report.as_ref().map(|report| report())
+    }
+
+    /// The same for as long as it is mounted, for another task.
+    pub fn reporter(&self) -> impl Fn() -> Option<Report> + Send + Sync + 'static {
+        let report = self.report.as_ref().map(Arc::downgrade);
+        move || report.as_ref()?.upgrade().map(|report| report())
+    }
+
     /// Waits until nothing of the mount is left: unmounted by whomever, and closed by all. Has no deadline: that is
     /// what a mount is for.
     pub async fn ended(&self) {
@@ -311,6 +328,7 @@ impl Mounted {
     /// Says goodbye to the host, and stops every thread. What still waits for an answer gets an I/O error.
     pub async fn finish(mut self) {
         self.control = None;
+        self.report = None;
         self.drop_patience = Duration::ZERO;
         if let Some(lane) = &self.lane {
             let client = self.client.clone();
@@ -326,6 +344,7 @@ impl Mounted {
 impl Drop for Mounted {
     fn drop(&mut self) {
         self.control = None;
+        self.report = None;
         if self.is_attached()
             && let Err(error) = self.detach(Detach::Lazily)
         {

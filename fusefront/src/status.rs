@@ -38,6 +38,9 @@ pub struct Report {
     pub errors: u64,
     /// Operations refused because the file changed on the host.
     pub stale: u64,
+    /// Times the host was asked whether a changed file still holds what was read of it.
+    #[serde(default)]
+    pub verifications: u64,
     /// Memory for caches, read-ahead and data in flight.
     pub memory: Memory,
     /// What the kernel knows of the mount.

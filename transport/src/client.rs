@@ -199,6 +199,7 @@ impl Client {
     async fn over(dialer: Dialer) -> Result<Client, ConnectError> {
         let deadline = dialer.config().connect_deadline;
         let session = Arc::new(dialer.dial(deadline).await?);
+        tracing::info!(session = session.welcome.session, peer = %session.peer(), "connected");
         let shares = Shares::new(&session.welcome);
         session.number_shares(&shares);
         let history = History {

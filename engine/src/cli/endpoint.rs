@@ -51,12 +51,14 @@ impl Endpoint {
         Ok(Endpoint { listener, recorder })
     }
 
-    /// Answers scrapers for as long as the process lives; spawn it on a runtime with I/O and time.
-    pub async fn serve(self) {
+    /// Answers scrapers for as long as the process lives, each after a call of `sample`, which brings up to date what is
+    /// not counted as it happens. Spawn it on a runtime with I/O and time.
+    pub async fn serve(self, sample: impl Fn() + Send + Sync + 'static) {
         let listener = match TcpListener::from_std(self.listener) {
             Ok(listener) => listener,
             Err(error) => return tracing::warn!(%error, "metrics are not served"),
         };
+        let sample = Arc::new(sample);
         let scrapers = Arc::new(Semaphore::new(SCRAPERS_MAX));
         let mut upkeep = interval(UPKEEP_EVERY);
         loop {
@@ -73,17 +75,24 @@ impl Endpoint {
             };
             // Each ends at its deadline, so that this wait has one.
             let Ok(permit) = scrapers.clone().acquire_owned().await else { return };
-            let recorder = self.recorder.clone();
+            let (recorder, sample) = (self.recorder.clone(), sample.clone());
             tokio::spawn(async move {
                 // A scraper that is slow or goes away misses this scrape.
-                let _ = timeout(SCRAPE_DEADLINE, answer(stream, &recorder)).await;
+                let _ = timeout(
+                    SCRAPE_DEADLINE,
+                    answer(stream, || {
+                        sample();
+                        recorder.render()
+                    }),
+                )
+                .await;
                 drop(permit);
             });
         }
     }
 }
 
-async fn answer(mut stream: TcpStream, recorder: &PrometheusHandle) -> std::io::Result<()> {
+async fn answer(mut stream: TcpStream, render: impl FnOnce() -> String) -> std::io::Result<()> {
     let mut request = Vec::new();
     // To the end of the headers: closing with bytes unread would reset the connection under the answer.
     while !request.windows(4).any(|end| end == b"\r\n\r\n") && request.len() < REQUEST_BYTES_MAX {
@@ -92,7 +101,7 @@ async fn answer(mut stream: TcpStream, recorder: &PrometheusHandle) -> std::io::
         }
     }
     let first = request.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let (status, body) = respond(&String::from_utf8_lossy(first), || recorder.render());
+    let (status, body) = respond(&String::from_utf8_lossy(first), render);
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()

@@ -50,10 +50,11 @@ fn host(args: HostArgs) -> Result<(), Failure> {
         (listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?)
     };
     // Before the host makes its counters.
-    if let Some(address) = metrics {
-        runtime.spawn(Endpoint::bind(address)?.serve());
-    }
+    let endpoint = metrics.map(Endpoint::bind).transpose()?;
     let host = Host::start(config)?;
+    if let Some(endpoint) = endpoint {
+        runtime.spawn(endpoint.serve(host.sampler()));
+    }
     if let Err(error) = hand_out(ticket_file.as_deref(), &host) {
         // Its own error is the one to tell; the host ends either way.
         let _ = host.stop();

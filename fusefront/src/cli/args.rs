@@ -1,15 +1,37 @@
 //! What may be typed, and the help that teaches it.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, str::FromStr};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use engine::cli::{
+    ShareName,
+    log::{Filter, Format},
+    pages::{self, CompletionsArgs, ManArgs},
+    text,
+    topics::HelpArgs,
+    units::{Size, Time},
+};
+use serde::Deserialize;
 
-use crate::config::{DEADLINE_DEFAULT, MEMORY_BYTES_MIN, OnDisconnect};
+use super::{help, options::MountOption};
+use crate::config::{MEMORY_BYTES_MIN, OnDisconnect};
+
+/// A typing error in the size must not take the machine down.
+const MEMORY_BYTES_MAX: u64 = 1 << 40;
+/// The longest deadline that makes sense: past it, a program waits for nobody.
+const DEADLINE_S_MAX: u64 = 24 * 3600;
 
 /// Mount a folder of a file server, read-only, at the speed of the wire.
 #[derive(Debug, Parser)]
-#[command(name = "wormhole", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(
+    name = "wormhole",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    after_help = help::POINTER,
+    after_long_help = help::list()
+)]
 pub(super) struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -21,13 +43,20 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Mount the share that a ticket opens; stays in the foreground until it is unmounted, unless --daemon is given
     #[command(after_help = MOUNT_EXAMPLES)]
-    Mount(MountArgs),
+    Mount(Box<MountArgs>),
     /// Unmount a share
     #[command(visible_alias = "umount", after_help = UNMOUNT_EXAMPLES)]
     Unmount(UnmountArgs),
     /// Show this user's mounts: session, path, reads, memory. Never touches the mounts themselves
     #[command(after_help = STATUS_EXAMPLES)]
     Status(StatusArgs),
+    /// Explain a command or a topic; `help topics` lists them
+    Help(HelpArgs),
+    /// Print what a shell needs to complete these commands
+    #[command(after_help = pages::COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write the pages of all commands and topics
+    Man(ManArgs),
 }
 
 const MOUNT_EXAMPLES: &str = "\
@@ -63,51 +92,101 @@ pub(super) struct MountArgs {
     /// An empty folder
     pub(super) mountpoint: PathBuf,
 
-    /// Memory for caches, read-ahead and data in flight (at least 16MiB)
-    #[arg(long, value_name = "SIZE", default_value = "128MiB", value_parser = parse_memory)]
-    pub(super) memory: u64,
-
-    /// How long an operation waits for the host before it fails with an I/O error
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_deadline)]
-    pub(super) deadline: Duration,
-
-    /// What programs get while the host is out of reach: `block` waits for it up to the deadline, then an I/O error;
-    /// `fail` an I/O error at once; `stale` what memory holds, however old, and an I/O error at once for the rest
-    #[arg(long, value_name = "POLICY", default_value = "block", value_enum)]
-    pub(super) on_disconnect: Policy,
-
-    /// Let every user in, each by the files' modes; otherwise only the user who mounts
-    #[arg(long)]
-    pub(super) allow_other: bool,
+    #[command(flatten)]
+    pub(super) options: MountOptions,
 
     /// Return once the share is mounted, and serve it in the background; where that fails, say why and exit with 1
     #[arg(long)]
     pub(super) daemon: bool,
 
-    /// Once mounted, append to this file what would go to standard error; a daemon without it is silent
-    #[arg(long, value_name = "FILE")]
-    pub(super) log_file: Option<PathBuf>,
+    /// Take from this file (TOML) what neither the command line nor the environment says; `wormhole help config`
+    #[arg(long, value_name = "FILE", env = "WORMHOLE_CONFIG")]
+    pub(super) config: Option<PathBuf>,
+}
 
-    /// The share to mount, where the ticket opens several; without it each is a folder of the mount
-    #[arg(long, value_name = "NAME")]
-    pub(super) share: Option<OsString>,
+/// What the command line, the environment and a configuration file may say of a mount; each where it is given.
+#[derive(Clone, Debug, Default, Args, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct MountOptions {
+    /// Memory for caches, read-ahead and data in flight, at least 16MiB [default: 128MiB]
+    #[arg(long, value_name = "SIZE", env = "WORMHOLE_MEMORY")]
+    #[serde(deserialize_with = "text::value")]
+    pub(super) memory: Option<Size<MEMORY_BYTES_MIN, MEMORY_BYTES_MAX>>,
+
+    /// How long an operation waits for the host before it fails with an I/O error [default: 30s]
+    #[arg(long, value_name = "TIME", env = "WORMHOLE_DEADLINE")]
+    #[serde(deserialize_with = "text::value")]
+    pub(super) deadline: Option<Time<DEADLINE_S_MAX>>,
+
+    /// What programs get while the host is out of reach, which is noticed about 5 s after its last sign of life. Until
+    /// then they wait in any case [default: block]
+    #[arg(long, value_name = "POLICY", env = "WORMHOLE_ON_DISCONNECT", value_enum)]
+    #[serde(deserialize_with = "text::value")]
+    pub(super) on_disconnect: Option<Policy>,
+
+    /// Let every user in, each by the files' modes; otherwise only the user who mounts
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "WORMHOLE_ALLOW_OTHER",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    #[serde(deserialize_with = "text::value")]
+    pub(super) allow_other: Option<bool>,
 
     /// Options as mount(8) passes them: ro, allow_other, nosuid, suid, nodev, dev, noexec, exec, noatime,
     /// default_permissions; those of systemd and fstab are ignored
-    #[arg(short = 'o', value_name = "OPT[,OPT]", value_delimiter = ',')]
-    pub(super) options: Vec<String>,
+    #[arg(short = 'o', value_name = "OPT[,OPT]", value_delimiter = ',', env = "WORMHOLE_OPTIONS")]
+    #[serde(deserialize_with = "text::list")]
+    pub(super) options: Option<Vec<MountOption>>,
 
-    /// What to log on standard error, or to the file of --log-file: error, warn, info, debug, trace, or a filter such as info,transport=debug
-    #[arg(long, value_name = "LEVEL", default_value = "warn", env = "WORMHOLE_LOG", value_parser = parse_filter)]
-    pub(super) log: String,
+    /// The share to mount, where the ticket opens several; without it each is a folder of the mount
+    #[arg(long, value_name = "NAME", env = "WORMHOLE_SHARE")]
+    #[serde(deserialize_with = "text::value")]
+    pub(super) share: Option<ShareName>,
+
+    /// Serve counters as Prometheus text under http://ADDR:PORT/metrics
+    #[arg(long, value_name = "ADDR:PORT", env = "WORMHOLE_METRICS")]
+    #[serde(deserialize_with = "text::value")]
+    pub(super) metrics: Option<SocketAddr>,
+
+    /// What to log on standard error, or to the file of --log-file: error, warn, info, debug, trace, or a filter such
+    /// as info,transport=debug [default: warn]
+    #[arg(long, value_name = "LEVEL", env = "WORMHOLE_LOG")]
+    #[serde(deserialize_with = "text::value")]
+    pub(super) log: Option<Filter>,
+
+    /// How: a line of text, or a JSON object a line [default: text]
+    #[arg(long, value_name = "FORMAT", env = "WORMHOLE_LOG_FORMAT", value_enum)]
+    #[serde(deserialize_with = "text::value")]
+    pub(super) log_format: Option<Format>,
+
+    /// Once mounted, append to this file what would go to standard error; a daemon without it is silent
+    #[arg(long, value_name = "FILE", env = "WORMHOLE_LOG_FILE")]
+    #[serde(deserialize_with = "text::value")]
+    pub(super) log_file: Option<PathBuf>,
 }
 
 /// `--on-disconnect`.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Policy {
+    /// They wait for it up to the deadline, then get an I/O error
     Block,
+    /// An I/O error at once, for all that neither the kernel nor memory holds
     Fail,
+    /// What memory holds, however old, and an I/O error at once for the rest
     Stale,
+}
+
+impl FromStr for Policy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Policy, String> {
+        let parsed = <Policy as ValueEnum>::from_str(text, false);
+        parsed.map_err(|_| format!("{text:?} is no policy: write block, fail or stale"))
+    }
 }
 
 impl From<Policy> for OnDisconnect {
@@ -142,61 +221,6 @@ pub(super) struct StatusArgs {
     pub(super) json: bool,
 }
 
-/// The longest deadline that makes sense: past it, a program waits for nobody.
-const DEADLINE_MAX: Duration = Duration::from_secs(24 * 3600);
-
-fn parse_filter(text: &str) -> Result<String, String> {
-    match EnvFilter::try_new(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-fn parse_memory(text: &str) -> Result<u64, String> {
-    let bytes = parse_size(text)?;
-    if bytes < MEMORY_BYTES_MIN {
-        return Err(format!("at least {} MiB are needed", MEMORY_BYTES_MIN >> 20));
-    }
-    Ok(bytes)
-}
-
-/// Bytes: a number with k, M, G (or kB, KB, MB, GB; powers of 1000) or Ki, Mi, Gi (or KiB, MiB, GiB; powers of 1024).
-pub(super) fn parse_size(text: &str) -> Result<u64, String> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "k" | "kb" => 1000,
-        "m" | "mb" => 1_000_000,
-        "g" | "gb" => 1_000_000_000,
-        "ki" | "kib" => 1 << 10,
-        "mi" | "mib" => 1 << 20,
-        "gi" | "gib" => 1 << 30,
-        _ => return Err(format!("{unit:?} is no unit: write 512MiB, 2GiB, 500M")),
-    };
-    let number: u64 = number.parse().map_err(|_| "a size begins with a whole number: 512MiB".to_owned())?;
-    number.checked_mul(factor).ok_or_else(|| "larger than any machine's memory".to_owned())
-}
-
-/// A time: a number with ms, s, m or h; seconds without.
-fn parse_deadline(text: &str) -> Result<Duration, String> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let millis: u64 = match unit.trim() {
-        "ms" => 1,
-        "" | "s" => 1000,
-        "m" | "min" => 60_000,
-        "h" => 3_600_000,
-        _ => return Err(format!("{unit:?} is no unit of time: write 30s, 500ms, 2m")),
-    };
-    let number: u64 = number.parse().map_err(|_| "a time begins with a whole number: 30s".to_owned())?;
-    let time = number.checked_mul(millis).map(Duration::from_millis).unwrap_or(Duration::MAX);
-    if time.is_zero() || time > DEADLINE_MAX {
-        return Err(format!("between 1ms and 24h; {} s if left out", DEADLINE_DEFAULT.as_secs()));
-    }
-    Ok(time)
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -206,28 +230,5 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn sizes_are_read_in_either_system() {
-        assert_eq!(parse_size("128MiB"), Ok(128 << 20));
-        assert_eq!(parse_size("1g"), Ok(1_000_000_000));
-        assert_eq!(parse_size("2 GiB"), Ok(2 << 30));
-        assert_eq!(parse_size("4096"), Ok(4096));
-        for bad in ["", "MiB", "1.5GiB", "-1", "3 parsecs", "99999999999999999999", "18446744073709551615k"] {
-            assert!(parse_size(bad).is_err(), "{bad}");
-        }
-        assert!(parse_memory("1MiB").is_err());
-    }
-
-    #[test]
-    fn times_are_read_with_their_units() {
-        assert_eq!(parse_deadline("30s"), Ok(Duration::from_secs(30)));
-        assert_eq!(parse_deadline("250ms"), Ok(Duration::from_millis(250)));
-        assert_eq!(parse_deadline("2m"), Ok(Duration::from_secs(120)));
-        assert_eq!(parse_deadline("5"), Ok(Duration::from_secs(5)));
-        for bad in ["", "0s", "25h", "s", "3 fortnights"] {
-            assert!(parse_deadline(bad).is_err(), "{bad}");
-        }
     }
 }

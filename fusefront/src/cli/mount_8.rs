@@ -6,7 +6,8 @@ use std::{ffi::OsString, os::unix::ffi::OsStrExt, path::Path};
 /// The names under which mount(8) looks for a helper.
 const NAMES: [&str; 3] = ["mount.fuse.wormhole", "mount.fuse3.wormhole", "mount.wormhole"];
 /// Flags of `wormhole mount` that an option of their name stands for.
-const WITH_VALUE: [&str; 6] = ["memory", "deadline", "on-disconnect", "share", "log", "log-file"];
+const WITH_VALUE: [&str; 9] =
+    ["memory", "deadline", "on-disconnect", "share", "log", "log-file", "log-format", "metrics", "config"];
 
 /// The arguments of `wormhole` that a call by mount(8) stands for; `None` for any other call. The program's own name
 /// comes first in both.

@@ -4,7 +4,7 @@ use std::{
     env,
     ffi::{OsStr, OsString},
     fs,
-    io::{self, IsTerminal, Read, Write},
+    io::{self, Read, Write},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -12,30 +12,39 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use clap::{CommandFactory, Parser, error::ErrorKind};
+use clap::CommandFactory;
+use engine::cli::{
+    endpoint::Endpoint,
+    failure::{self, Failure},
+    pages, topics,
+};
 use sd_notify::NotifyState;
 use tokio::{
     runtime::Builder,
     signal::unix::{Signal, SignalKind, signal},
     time::timeout,
 };
-use wire::{Name, Ticket, limits};
+use wire::{Ticket, limits};
 
 use super::{
-    args::{Cli, Command, MountArgs, StatusArgs, UnmountArgs},
-    daemon, mount_8, options,
+    args::{Cli, Command, StatusArgs, UnmountArgs},
+    daemon, help, mount_8,
+    resolve::MountRun,
 };
 use crate::{
-    config::{Access, MountConfig},
+    config::MountConfig,
     control,
     error::MountError,
     guard::{self, Guard},
+    metrics::Metrics,
     mount::{self, Mounted},
     mountinfo,
     status::Report,
     unmount::{self, Detach},
 };
 
+/// How it names itself.
+const PROGRAM: &str = "wormhole";
 /// Bytes of a ticket file that are read: the longest ticket and some white space.
 const TICKET_FILE_BYTES_MAX: u64 = 4 * limits::TICKET_BYTES_MAX as u64;
 
@@ -51,74 +60,70 @@ pub fn main() -> ExitCode {
         daemon::leave_session();
         arguments.remove(1);
     }
-    let outcome = match Cli::parse_from(&arguments).command {
-        Command::Mount(args) if args.daemon && !is_daemon => return start_daemon(&args, &arguments[1..]),
-        Command::Mount(args) => mount(args),
-        Command::Unmount(args) => unmount(&args),
-        Command::Status(args) => status(&args),
-    };
-    match outcome {
+    match failure::parse(&arguments).and_then(|cli| run(cli, &arguments, is_daemon)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(&format!("{error:#}"));
-            ExitCode::FAILURE
-        }
+        Err(failure) => failure.report(PROGRAM),
     }
+}
+
+fn run(cli: Cli, arguments: &[OsString], is_daemon: bool) -> Result<(), Failure> {
+    match cli.command {
+        Command::Mount(args) => {
+            let run = MountRun::new(args.options, args.config.as_deref())?;
+            let place = Place { ticket: args.ticket, mountpoint: args.mountpoint };
+            match args.daemon && !is_daemon {
+                true => start_daemon(&place, &arguments[1..])?,
+                false => mount(run, place, args.daemon)?,
+            }
+        }
+        Command::Unmount(args) => unmount(&args)?,
+        Command::Status(args) => status(&args)?,
+        Command::Help(args) => {
+            pages::print(topics::help(Cli::command(), &help::TOPICS, &args)?.as_bytes())?;
+        }
+        Command::Completions(args) => pages::completions(Cli::command(), &args)?,
+        Command::Man(args) => pages::man(Cli::command(), &help::TOPICS, &args)?,
+    }
+    Ok(())
 }
 
 /// One line on standard error.
 fn say(line: &str) {
     // With nobody left to read it, there is nobody to tell.
-    let _ = writeln!(io::stderr(), "wormhole: {}", line.replace('\n', " "));
+    let _ = writeln!(io::stderr(), "{PROGRAM}: {}", line.replace('\n', " "));
 }
 
-/// Wrong usage: clap prints it, and the exit code is 2.
-fn usage(message: impl std::fmt::Display) -> ! {
-    Cli::command().error(ErrorKind::InvalidValue, message).exit()
+/// What is mounted where, as typed.
+struct Place {
+    ticket: OsString,
+    mountpoint: PathBuf,
 }
 
 /// `--daemon`, in the process that was called.
-fn start_daemon(args: &MountArgs, arguments: &[OsString]) -> ExitCode {
-    if let Err(message) = options::parse(&args.options) {
-        usage(message);
-    }
-    let started = ticket_text(&args.ticket).and_then(|text| {
-        Ticket::parse(&text)?;
-        daemon::start(arguments, &args.ticket, &text)
-    });
-    match started {
-        Ok(daemon::Started::Mounted) => ExitCode::SUCCESS,
-        Ok(daemon::Started::Failed) => ExitCode::FAILURE,
-        Err(error) => {
-            say(&format!("{error:#}"));
-            ExitCode::FAILURE
-        }
+fn start_daemon(place: &Place, arguments: &[OsString]) -> Result<(), Failure> {
+    let text = ticket_text(&place.ticket)?;
+    Ticket::parse(&text)?;
+    match daemon::start(arguments, &place.ticket, &text)? {
+        daemon::Started::Mounted => Ok(()),
+        daemon::Started::Failed => Err(Failure::Said),
     }
 }
 
-fn mount(args: MountArgs) -> anyhow::Result<()> {
-    let options = options::parse(&args.options).unwrap_or_else(|message| usage(message));
-    let share = args.share.as_deref().map(|name| {
-        Name::new(name.as_bytes()).unwrap_or_else(|_| usage("--share: this cannot be the name of a share"))
-    });
-    log_to_stderr(&args.log, args.log_file.is_none() && !args.daemon);
-    let ticket = Ticket::parse(&ticket_text(&args.ticket)?)?;
-    let log_file = args.log_file.as_deref().map(open_log).transpose()?;
-    let output = Output { is_daemon: args.daemon, log_file };
+fn mount(run: MountRun, place: Place, is_daemon: bool) -> anyhow::Result<()> {
+    let is_kept = is_daemon || run.log_file.is_some();
+    if is_kept { run.log.clone().without_color() } else { run.log.clone() }.start();
+    let ticket = Ticket::parse(&ticket_text(&place.ticket)?)?;
+    let log_file = run.log_file.as_deref().map(open_log).transpose()?;
+    let output = Output { is_daemon, log_file };
+    let endpoint = run.metrics.map(Endpoint::bind).transpose()?;
     // Before the first thread.
     let guard = Guard::start();
     if let Err(error) = &guard {
         tracing::warn!(%error, "no guard process: if this one is killed, a dead mount stays behind");
     }
-    let mut config = MountConfig::new(ticket, args.mountpoint);
-    config.share = share;
-    config.memory_bytes = args.memory;
-    config.deadline = args.deadline;
-    config.on_disconnect = args.on_disconnect.into();
-    config.flags = options.flags;
-    config.access = if args.allow_other { Access::Everyone } else { options.access };
+    let config = run.config(ticket, place.mountpoint);
     let runtime = Builder::new_current_thread().enable_all().build().map_err(MountError::Thread)?;
-    runtime.block_on(serve(config, guard.ok(), &output))
+    runtime.block_on(serve(config, guard.ok(), &output, endpoint))
 }
 
 /// Where output goes once the share is mounted.
@@ -166,7 +171,12 @@ impl Stop {
 }
 
 /// Mounts, waits for the end, and cleans up.
-async fn serve(config: MountConfig, mut guard: Option<Guard>, output: &Output) -> anyhow::Result<()> {
+async fn serve(
+    config: MountConfig,
+    mut guard: Option<Guard>,
+    output: &Output,
+    endpoint: Option<Endpoint>,
+) -> anyhow::Result<()> {
     let mut stop = Stop::new().context("signals cannot be handled")?;
     let deadline = config.deadline;
     let prepared = tokio::select! {
@@ -180,11 +190,20 @@ async fn serve(config: MountConfig, mut guard: Option<Guard>, output: &Output) -
     let mounted = prepared.attach()?;
     // A guard that is gone was told of above.
     let _ = guard.as_mut().map(|guard| guard.watch_only(mounted.info()));
+    tracing::info!(%share, mountpoint = %mounted.mountpoint().display(), "mounted");
     if !output.is_daemon {
         say(&format!("mounted {share} on {}", mounted.mountpoint().display()));
     }
     tell_manager(&[NotifyState::Ready]);
     output.mounted()?;
+    if let (Some(endpoint), Some(report)) = (endpoint, mounted.report()) {
+        let (metrics, report) = (Metrics::new(&report), mounted.reporter());
+        tokio::spawn(endpoint.serve(move || {
+            if let Some(report) = report() {
+                metrics.show(&report);
+            }
+        }));
+    }
     tokio::select! {
         // From here on, a mount in this place is another's.
         () = mounted.ended() => drop(guard.take()),
@@ -192,6 +211,19 @@ async fn serve(config: MountConfig, mut guard: Option<Guard>, output: &Output) -
             tell_manager(&[NotifyState::Stopping]);
             end(&mounted, &mut stop, deadline).await;
         }
+    }
+    if let Some(report) = mounted.report() {
+        tracing::info!(
+            %share,
+            mountpoint = report.mountpoint,
+            seconds = report.uptime_s,
+            reads = report.reads.requests,
+            read_bytes = report.reads.replied_bytes,
+            host_bytes = report.reads.host_bytes,
+            errors = report.errors,
+            reconnects = report.session.reconnects,
+            "unmounted"
+        );
     }
     mounted.finish().await;
     Ok(())
@@ -238,11 +270,7 @@ fn status(args: &StatusArgs) -> anyhow::Result<()> {
     } else {
         reports.iter().map(Report::to_string).collect::<Vec<_>>().join("\n")
     };
-    match io::stdout().write_all(text.as_bytes()) {
-        // `wormhole status | head` is no failure.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("standard output"),
-        _ => Ok(()),
-    }
+    pages::print(text.as_bytes())
 }
 
 /// The report of the mount at `wanted`, which is not touched.
@@ -288,16 +316,4 @@ fn read_bounded(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     fs::File::open(path)?.take(TICKET_FILE_BYTES_MAX).read_to_string(&mut text)?;
     Ok(text)
-}
-
-fn log_to_stderr(filter: &str, may_color: bool) {
-    let filter = tracing_subscriber::EnvFilter::new(filter);
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_target(false)
-        // It would panic where standard error is closed.
-        .log_internal_errors(false)
-        .with_ansi(may_color && io::stderr().is_terminal())
-        .init();
 }

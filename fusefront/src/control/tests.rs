@@ -42,6 +42,7 @@ fn report(mountpoint: &str) -> Report {
         fetches_in_flight: 0,
         errors: 0,
         stale: 0,
+        verifications: 0,
         memory: Memory {
             capacity_bytes: 128 << 20,
             lent_bytes: 1 << 20,

@@ -56,6 +56,7 @@ impl Reporter {
             fetches_in_flight: stats.fetches_in_flight.get(),
             errors: stats.errors.get(),
             stale: stats.stale.get(),
+            verifications: stats.verifications.get(),
             memory: Memory {
                 capacity_bytes: memory.capacity_bytes as u64,
                 lent_bytes: memory.lent_bytes as u64,

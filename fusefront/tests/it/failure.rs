@@ -122,7 +122,7 @@ impl Drop for Away {
 }
 
 /// The host's program: named by CI, else beside ours.
-fn engine() -> Option<PathBuf> {
+pub(crate) fn engine() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_BIN_EXE_wormhole")).with_file_name("wormhole-engine");
     let engine = std::env::var_os("WORMHOLE_ENGINE_BIN").map_or(beside, PathBuf::from);
     if !engine.exists() {

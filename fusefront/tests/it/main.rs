@@ -9,6 +9,8 @@ mod changes;
 mod command;
 mod failure;
 mod life;
+mod logs;
+mod options;
 mod process;
 mod reads;
 mod rig;

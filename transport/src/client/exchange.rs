@@ -1,5 +1,7 @@
 //! One request and its reply on one stream of a connection.
 
+use std::fmt;
+
 use bytes::Bytes;
 use quinn::{Connection, ReadError, RecvStream, WriteError};
 use tokio::time::{self, Instant};
@@ -21,6 +23,15 @@ pub(super) enum ExchangeError {
     Lost(String),
     /// For good.
     Failed(CallError),
+}
+
+impl fmt::Display for ExchangeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ExchangeError::Lost(reason) => f.write_str(reason),
+            ExchangeError::Failed(error) => error.fmt(f),
+        }
+    }
 }
 
 impl<E: Into<CallError>> From<E> for ExchangeError {

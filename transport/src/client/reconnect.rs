@@ -24,9 +24,9 @@ pub(super) async fn run(shared: Arc<Shared>, first: Arc<Session>) {
         if !shared.bury(&session, &reason) {
             return;
         }
-        tracing::warn!(%reason, "session lost; connecting again");
+        tracing::warn!(session = session.welcome.session, %reason, "session lost; connecting again");
         let Some(next) = again(&shared, &reason.into()).await else { return };
-        tracing::info!(peer = %next.peer(), "connected again");
+        tracing::info!(session = next.welcome.session, peer = %next.peer(), "connected again");
         session = Arc::new(next);
         shared.adopt(&session);
     }

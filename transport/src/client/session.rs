@@ -77,7 +77,8 @@ impl Session {
     ) -> Result<Reply, ExchangeError> {
         let request = self.translate(request.clone())?;
         let call = self.number(class, request, deadline);
-        exchange::call(&self.connection, &call, deadline).await
+        let outcome = exchange::call(&self.connection, &call, deadline).await;
+        outcome.inspect_err(|error| self.log_failed(&call, error))
     }
 
     /// One read into `into`, which has the extent's length.
@@ -85,7 +86,14 @@ impl Session {
         let ReadCall { target, version, extent, class, deadline } = read.clone();
         let request = self.translate(Request::Read { target, version, extent })?;
         let call = self.number(class, request, deadline);
-        exchange::read(&self.connection, &call, version, into, deadline).await
+        let outcome = exchange::read(&self.connection, &call, version, into, deadline).await;
+        outcome.inspect_err(|error| self.log_failed(&call, error))
+    }
+
+    /// With the numbers by which the host's log names the same request.
+    fn log_failed(&self, call: &Call, error: &ExchangeError) {
+        let (session, request, class) = (self.welcome.session, call.id, call.class);
+        tracing::debug!(session, request, ?class, %error, "request failed");
     }
 
     fn number(&self, class: Class, request: Request, deadline: Instant) -> Call {

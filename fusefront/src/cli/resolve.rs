@@ -1,0 +1,163 @@
+//! What was typed and what a configuration file says become a [`MountConfig`].
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use engine::cli::{
+    ShareName,
+    failure::Failure,
+    file,
+    log::LogConfig,
+    units::{Size, Time},
+};
+use wire::Ticket;
+
+use super::{args::MountOptions, options};
+use crate::config::{Access, MountConfig};
+
+/// What `wormhole mount` is to do, its ticket apart.
+#[derive(Debug)]
+pub(super) struct MountRun {
+    options: MountOptions,
+    /// What it says meanwhile.
+    pub(super) log: LogConfig,
+    /// Where it says it once it is mounted.
+    pub(super) log_file: Option<PathBuf>,
+    /// Where its counters are read.
+    pub(super) metrics: Option<SocketAddr>,
+}
+
+impl MountOptions {
+    /// Those of a configuration file; its relative paths start at its folder.
+    fn read(path: &Path) -> Result<MountOptions, Failure> {
+        let mut options: MountOptions = file::read(path)?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        options.log_file = options.log_file.map(|path| folder.join(path));
+        Ok(options)
+    }
+
+    /// These, and `others` where these are silent.
+    pub(super) fn or(self, others: MountOptions) -> MountOptions {
+        MountOptions {
+            memory: self.memory.or(others.memory),
+            deadline: self.deadline.or(others.deadline),
+            on_disconnect: self.on_disconnect.or(others.on_disconnect),
+            allow_other: self.allow_other.or(others.allow_other),
+            options: self.options.or(others.options),
+            share: self.share.or(others.share),
+            metrics: self.metrics.or(others.metrics),
+            log: self.log.or(others.log),
+            log_format: self.log_format.or(others.log_format),
+            log_file: self.log_file.or(others.log_file),
+        }
+    }
+}
+
+impl MountRun {
+    /// What command line and environment say, and the configuration file where they are silent.
+    ///
+    /// # Errors
+    /// As [`file::read`].
+    pub(super) fn new(typed: MountOptions, config: Option<&Path>) -> Result<MountRun, Failure> {
+        let options = match config {
+            Some(path) => typed.or(MountOptions::read(path)?),
+            None => typed,
+        };
+        Ok(MountRun {
+            log: LogConfig::new(options.log.clone(), "warn", options.log_format),
+            log_file: options.log_file.clone(),
+            metrics: options.metrics,
+            options,
+        })
+    }
+
+    /// The mount of this ticket at this place.
+    pub(super) fn config(self, ticket: Ticket, mountpoint: PathBuf) -> MountConfig {
+        let options = self.options;
+        let asked = options::asked(options.options.as_deref().unwrap_or_default());
+        let mut config = MountConfig::new(ticket, mountpoint);
+        config.share = options.share.map(|ShareName(name)| name);
+        config.memory_bytes = options.memory.map_or(config.memory_bytes, |Size(bytes)| bytes);
+        config.deadline = options.deadline.map_or(config.deadline, |Time(time)| time);
+        config.on_disconnect = options.on_disconnect.map_or(config.on_disconnect, Into::into);
+        config.flags = asked.flags;
+        config.access = if options.allow_other == Some(true) { Access::Everyone } else { asked.access };
+        config
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::{
+        cli::args::{Cli, Command},
+        config::OnDisconnect,
+    };
+
+    const EXAMPLE: &str = include_str!("../../mount.example.toml");
+
+    fn typed(args: &[&str]) -> MountOptions {
+        let arguments = [&["wormhole", "mount", "@ticket", "/mnt"], args].concat();
+        let Command::Mount(args) = Cli::try_parse_from(arguments).unwrap().command else {
+            panic!("another command");
+        };
+        args.options
+    }
+
+    fn config(options: MountOptions) -> MountConfig {
+        let claims = wire::auth::Claims {
+            id: wire::TicketId([1; 8]),
+            shares: Vec::new(),
+            prefix: wire::SharePath::root(),
+            mode: wire::auth::Mode::ReadOnly,
+            expires: 0,
+        };
+        let ticket = Ticket {
+            host_key: [0; 32],
+            addresses: vec!["127.0.0.1:1".to_owned()],
+            secret: wire::auth::Secret::from_bytes([0; 32]),
+            claims,
+        };
+        MountRun::new(options, None).unwrap().config(ticket, "/mnt".into())
+    }
+
+    #[test]
+    fn what_is_typed_wins_over_the_file() {
+        let file = "memory = \"32MiB\"\ndeadline = 5\nallow_other = true\noptions = [\"noexec\"]\non_disconnect = \"stale\"\n";
+        let read = || file::parse::<MountOptions>(file).unwrap();
+        let from_file = config(read());
+        assert_eq!((from_file.memory_bytes, from_file.deadline.as_secs()), (32 << 20, 5));
+        assert_eq!((from_file.access, from_file.flags.noexec), (Access::Everyone, true));
+        assert_eq!(from_file.on_disconnect, OnDisconnect::Stale);
+        let both = config(typed(&["--memory", "64MiB", "--allow-other=false", "-o", "suid"]).or(read()));
+        assert_eq!((both.memory_bytes, both.deadline.as_secs()), (64 << 20, 5));
+        assert_eq!((both.access, both.flags.noexec, both.flags.suid), (Access::Owner, false, true));
+        assert_eq!(config(typed(&["--allow-other"])).access, Access::Everyone);
+        assert_eq!(config(typed(&["-o", "allow_other,ro"])).access, Access::Everyone);
+    }
+
+    #[test]
+    fn the_sample_shows_every_key() {
+        file::parse::<MountOptions>(EXAMPLE).unwrap();
+        let all: String = EXAMPLE
+            .lines()
+            .map(|line| match line.strip_prefix("# ") {
+                Some(key) if key.split(' ').nth(1) == Some("=") => format!("{key}\n"),
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        file::parse::<MountOptions>(&all).unwrap();
+        let keys = file::keys::<MountOptions>("");
+        assert!(!keys.is_empty());
+        for key in keys {
+            assert!(
+                all.lines().any(|line| line.starts_with(&format!("{key} = "))),
+                "{key} is not in the sample"
+            );
+        }
+    }
+}

@@ -78,6 +78,11 @@ impl Inner {
     async fn look(&self, content: &Content, locate: &dyn Locate, deadline: Instant) -> Result<(), Failed> {
         let target = locate.target().map_err(Failed::For)?;
         let attr = match self.stat(&target, deadline).await {
+            // It is another file, whatever its version: so says a host that contradicts itself.
+            Ok(attr) if target.id.is_some_and(|id| id != attr.id) => {
+                content.condemn();
+                return Ok(());
+            }
             // Its name leads to another file, or nowhere, and the host has let it go: it cannot be read any more.
             Err(VfsError::Stale) => {
                 content.condemn();

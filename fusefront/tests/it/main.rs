@@ -8,6 +8,7 @@
 mod changes;
 mod command;
 mod failure;
+mod hostile;
 mod life;
 mod logs;
 mod options;

@@ -16,7 +16,10 @@ use nix::{
     errno::Errno,
     fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl},
     libc,
-    sys::{signal::Signal, stat::Mode},
+    sys::{
+        signal::Signal,
+        stat::{Mode, SFlag, makedev, mknod},
+    },
     unistd::mkfifo,
 };
 use rustix::fs::{XattrFlags, getxattr, listxattr, removexattr, setxattr};
@@ -299,15 +302,30 @@ fn setuid_programs() {
         fs::set_permissions(root, Permissions::from_mode(0o755)).unwrap();
         fs::copy("/usr/bin/id", root.join("id")).unwrap();
         fs::set_permissions(root.join("id"), Permissions::from_mode(0o4755)).unwrap();
+        mknod(&root.join("null"), SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(1, 3)).unwrap();
+        fs::set_permissions(root.join("null"), Permissions::from_mode(0o666)).unwrap();
     });
     let runs_as = |arguments: &[&str]| {
         let mount = rig.mount_with(arguments);
+        let device = finish(as_nobody(Path::new("cat")).arg(mount.join("null")));
+        let opens = arguments.contains(&"dev");
+        assert_eq!(device.status.success(), opens, "{device:?}");
+        assert_eq!(
+            number(File::open(mount.join("null"))),
+            (!opens).then_some(Errno::EACCES),
+            "not even for root"
+        );
         assert_eq!(fs::metadata(mount.join("id")).unwrap().mode() & 0o7777, 0o4755, "the bit is shown");
         let output = finish(as_nobody(&mount.join("id")).arg("-u"));
         String::from_utf8(output.stdout).unwrap().trim().parse::<u32>().unwrap()
     };
     assert_eq!(runs_as(&["--allow-other"]), NOBODY, "and means nothing");
     assert_eq!(runs_as(&["--allow-other", "-o", "suid"]), 0, "unless it is asked for");
+    assert_eq!(
+        runs_as(&["--allow-other", "-o", "dev"]),
+        NOBODY,
+        "and that is no device, nor the other way round"
+    );
 }
 
 #[test]

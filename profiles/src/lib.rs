@@ -5,5 +5,7 @@
 
 mod bench;
 pub mod link;
+pub mod netns;
+pub mod quantity;
 
 pub use bench::criterion;

@@ -6,7 +6,6 @@ mod measure;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::str::FromStr;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
@@ -15,6 +14,7 @@ use anyhow::{Context, bail};
 use clap::Parser;
 use nix::sys::signal::{SigSet, Signal};
 use wormhole_profiles::link::{Link, LinkConfig, Profile, Protocol};
+use wormhole_profiles::quantity;
 
 /// A link of given round trip, rate, loss and MTU in front of a UDP (or TCP) service.
 ///
@@ -39,19 +39,19 @@ struct Args {
     #[arg(long)]
     tcp: bool,
     /// Bits a second in each direction: 10mbit, 2.5gbit, 64000
-    #[arg(long, value_parser = rate_bps)]
+    #[arg(long, value_parser = quantity::rate_bps)]
     rate: Option<u64>,
     /// Round trip: 50ms, 300us, 1s
-    #[arg(long, value_parser = duration)]
+    #[arg(long, value_parser = quantity::duration)]
     rtt: Option<Duration>,
     /// Packets lost in each direction, in percent: 0.5, 1%
-    #[arg(long, value_parser = loss_ppm)]
+    #[arg(long, value_parser = quantity::loss_ppm)]
     loss: Option<u32>,
     /// Largest IP packet in bytes, headers included; larger ones vanish
     #[arg(long, value_name = "BYTES")]
     mtu: Option<u32>,
     /// Longest queue of a direction: 625000, 64k, 2m [default: rate x round trip, at least 32 packets]
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    #[arg(long, value_name = "BYTES", value_parser = quantity::bytes)]
     queue: Option<u64>,
     /// Which packets are lost
     #[arg(long, default_value_t = 1)]
@@ -133,63 +133,9 @@ fn say(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// `number` times the factor of its unit, one of `units`.
-fn scaled(text: &str, units: &[(&str, f64)]) -> Result<f64, String> {
-    let lower = text.to_ascii_lowercase();
-    let split = lower.find(|c: char| c.is_ascii_alphabetic() || c == '%').unwrap_or(lower.len());
-    let (number, unit) = (lower[..split].trim(), &lower[split..]);
-    let factor = units.iter().find(|(name, _)| *name == unit).map(|(_, factor)| factor);
-    match (f64::from_str(number), factor) {
-        (Ok(number), Some(factor)) if number.is_finite() && number >= 0.0 => Ok(number * factor),
-        _ => {
-            let names: Vec<&str> =
-                units.iter().map(|(name, _)| *name).filter(|name| !name.is_empty()).collect();
-            Err(format!("take a number and one of {}", names.join(", ")))
-        }
-    }
-}
-
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "`scaled` refuses what is negative, and a float cast saturates"
-)]
-fn whole(number: f64) -> u64 {
-    number.round() as u64
-}
-
-fn rate_bps(text: &str) -> Result<u64, String> {
-    scaled(text, &[("", 1.0), ("bit", 1.0), ("kbit", 1e3), ("mbit", 1e6), ("gbit", 1e9)]).map(whole)
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    scaled(text, &[("us", 1e3), ("ms", 1e6), ("s", 1e9)]).map(whole).map(Duration::from_nanos)
-}
-
-fn loss_ppm(text: &str) -> Result<u32, String> {
-    let ppm = scaled(text, &[("", 1e4), ("%", 1e4)]).map(whole)?;
-    u32::try_from(ppm).map_err(|_| "take a share below 100 %".to_owned())
-}
-
-fn bytes(text: &str) -> Result<u64, String> {
-    scaled(text, &[("", 1.0), ("k", 1024.0), ("m", 1_048_576.0)]).map(whole)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn values_have_units() {
-        assert_eq!(rate_bps("2.5gbit"), Ok(2_500_000_000));
-        assert_eq!(rate_bps("64000"), Ok(64_000));
-        assert_eq!(duration("1.5ms"), Ok(Duration::from_micros(1500)));
-        assert_eq!(loss_ppm("0.5"), Ok(5000));
-        assert_eq!(loss_ppm("1%"), Ok(10_000));
-        assert_eq!(bytes("64k"), Ok(65_536));
-        assert!(duration("50").is_err() && rate_bps("-1").is_err() && bytes("1g").is_err());
-        assert_eq!(rate_bps("10 furlongs").unwrap_err(), "take a number and one of bit, kbit, mbit, gbit");
-    }
 
     #[test]
     fn options_change_single_properties_of_the_profile() {

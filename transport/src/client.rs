@@ -1,6 +1,14 @@
 //! The mount's side: one session with a host, made again whenever it is lost.
 
-use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::time::{self, Instant};
@@ -16,6 +24,7 @@ use crate::{
     settings::PacketSize,
 };
 
+mod backoff;
 mod dial;
 mod exchange;
 mod reconnect;
@@ -23,6 +32,7 @@ mod session;
 mod shares;
 mod states;
 
+use backoff::Backoff;
 use dial::Dialer;
 use exchange::ExchangeError;
 use session::Session;
@@ -140,6 +150,8 @@ struct Shared {
     dialer: Dialer,
     state: States,
     history: Mutex<History>,
+    /// Calls that met a busy host: each pauses in a time of its own.
+    held_up: AtomicU64,
 }
 
 /// Where the client stands.
@@ -148,8 +160,8 @@ enum State {
     Connected(Arc<Session>),
     /// On the way; why it is.
     Lost(Loss),
-    /// The host does not let us in any more: calls fail at once, and it is asked again now and then.
-    Refused(ErrorCode),
+    /// The host does not let us in any more, as the text says: calls fail at once, and it is asked again now and then.
+    Refused(ErrorCode, Arc<str>),
     Closed,
 }
 
@@ -166,8 +178,10 @@ struct History {
     since: Instant,
 }
 
-/// How soon a call that met a stopping host looks again.
-const STOPPING_PAUSE: Duration = Duration::from_millis(50);
+/// How soon a call that met a busy or stopping host asks again; each further pause is twice as long.
+const BUSY_PAUSE_MIN: Duration = Duration::from_millis(10);
+/// The longest of them.
+const BUSY_PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// How long [`Client::close`] waits for the host to have heard of it.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
@@ -213,7 +227,8 @@ impl Client {
             since: Instant::now(),
         };
         let state = States::new(State::Connected(session.clone()));
-        let shared = Arc::new(Shared { dialer, state, history: Mutex::new(history) });
+        let shared =
+            Arc::new(Shared { dialer, state, history: Mutex::new(history), held_up: AtomicU64::new(0) });
         tokio::spawn(reconnect::run(shared.clone(), session));
         Ok(Client { owner: Arc::new(Owner { shared }) })
     }
@@ -221,7 +236,7 @@ impl Client {
     /// Sends a request and waits for its reply; not for reads, which [`Client::read`] does.
     ///
     /// When the session is lost, waits for the next and asks again, until the deadline: every request may be repeated.
-    /// With [`OnLoss::Fail`] it does not wait. Dropping the future withdraws the request.
+    /// With [`OnLoss::Fail`] it does not wait. A busy host is asked again until the deadline. Dropping the future withdraws the request.
     ///
     /// # Errors
     /// Any [`CallError`]; [`CallError::Host`] carries the host's own answer.
@@ -239,7 +254,7 @@ impl Client {
     /// Reads an extent into a slot; the bytes are all there and of the version asked for, or it is an error.
     ///
     /// When the session is lost, waits for the next and asks again, until the deadline; with [`OnLoss::Fail`] it does
-    /// not wait. Dropping the future withdraws the request and sends the slot home; so does an error.
+    /// not wait. A busy host is asked again until the deadline. Dropping the future withdraws the request and sends the slot home; so does an error.
     ///
     /// # Errors
     /// Any [`CallError`].
@@ -279,7 +294,7 @@ impl Client {
         let shared = &self.owner.shared;
         let session = match shared.state.get() {
             State::Connected(session) => Some(session),
-            State::Lost(_) | State::Refused(_) | State::Closed => None,
+            State::Lost(_) | State::Refused(..) | State::Closed => None,
         };
         let history = shared.history.lock();
         let live = session.as_ref().map(|session| session.stats()).unwrap_or_default();
@@ -302,10 +317,7 @@ impl Client {
     pub fn loss(&self) -> Option<Loss> {
         match self.owner.shared.state.get() {
             State::Lost(loss) => Some(loss),
-            State::Refused(code) => Some(Loss {
-                reason: "the host does not admit this mount again".into(),
-                attempt: Some(code.to_string().into()),
-            }),
+            State::Refused(code, why) => Some(Loss { reason: why, attempt: Some(code.to_string().into()) }),
             State::Connected(_) | State::Closed => None,
         }
     }
@@ -331,9 +343,12 @@ impl Client {
 
 /// One call, waiting for sessions to be made on.
 struct Waiting<'a> {
+    shared: &'a Shared,
     states: Watcher<'a>,
     on_loss: OnLoss,
     deadline: Instant,
+    /// Once the host was busy.
+    backoff: Option<Backoff>,
 }
 
 impl Waiting<'_> {
@@ -347,15 +362,26 @@ impl Waiting<'_> {
         outcome: Result<T, ExchangeError>,
         session: &Arc<Session>,
     ) -> Result<Option<T>, CallError> {
-        match outcome {
-            Ok(value) => Ok(Some(value)),
-            Err(ExchangeError::Failed(CallError::Host { code: ErrorCode::Stopping, .. })) => {
-                let pause = (Instant::now() + STOPPING_PAUSE).min(self.deadline);
-                time::sleep_until(pause).await;
-                if pause == self.deadline { Err(CallError::host(ErrorCode::Stopping)) } else { Ok(None) }
+        let error = match outcome {
+            Ok(value) => return Ok(Some(value)),
+            Err(error) => error,
+        };
+        match error {
+            ExchangeError::Failed(CallError::Host {
+                code: code @ (ErrorCode::Busy | ErrorCode::Stopping),
+                detail,
+            }) => {
+                if self.pause(session).await {
+                    Ok(None)
+                } else {
+                    Err(CallError::Host { code, detail })
+                }
             }
-            Err(ExchangeError::Failed(error)) => Err(error),
-            Err(ExchangeError::Lost(reason)) => {
+            ExchangeError::Failed(error) => Err(error),
+            ExchangeError::Lost(reason) => {
+                if let Some(detail) = session.dismissal() {
+                    return Err(CallError::Host { code: ErrorCode::Refused, detail });
+                }
                 session.give_up(&reason);
                 match self.on_loss {
                     OnLoss::Wait => self.next_session(session, reason).await.map(|()| None),
@@ -365,12 +391,27 @@ impl Waiting<'_> {
         }
     }
 
+    /// Leaves a busy host alone for a while, or until the session is another; false when the deadline comes first.
+    async fn pause(&mut self, session: &Arc<Session>) -> bool {
+        let shared = self.shared;
+        let backoff = self.backoff.get_or_insert_with(|| {
+            let number = shared.held_up.fetch_add(1, Ordering::Relaxed);
+            let seed = backoff::seed(&shared.dialer.config().label).wrapping_add(number);
+            Backoff::new(BUSY_PAUSE_MIN, BUSY_PAUSE_MAX, seed)
+        });
+        let until = (Instant::now() + backoff.pause()).min(self.deadline);
+        let moved_on = self.states.until(|state| !is_session(state, session));
+        time::timeout_at(until, moved_on).await.is_ok() || until < self.deadline
+    }
+
     /// The live session, as soon as there is one.
     async fn connected(&mut self) -> Result<Arc<Session>, CallError> {
         loop {
             let loss = match self.states.latest() {
                 State::Connected(session) => return Ok(session),
-                State::Refused(code) => return Err(CallError::host(code)),
+                State::Refused(code, why) => {
+                    return Err(CallError::Host { code, detail: why.to_string() });
+                }
                 State::Closed => return Err(CallError::Closed),
                 State::Lost(loss) => loss,
             };
@@ -386,11 +427,13 @@ impl Waiting<'_> {
 
     /// Waits until `lost` is no longer what the client takes for its session.
     async fn next_session(&mut self, lost: &Arc<Session>, reason: String) -> Result<(), CallError> {
-        let moved_on = self
-            .states
-            .until(|state| !matches!(state, State::Connected(session) if Arc::ptr_eq(session, lost)));
+        let moved_on = self.states.until(|state| !is_session(state, lost));
         time::timeout_at(self.deadline, moved_on).await.map_err(|_| CallError::Lost { reason })
     }
+}
+
+fn is_session(state: &State, session: &Arc<Session>) -> bool {
+    matches!(state, State::Connected(current) if Arc::ptr_eq(current, session))
 }
 
 impl fmt::Display for Loss {
@@ -405,7 +448,8 @@ impl fmt::Display for Loss {
 
 impl Shared {
     fn wait_until(&self, deadline: Instant) -> Waiting<'_> {
-        Waiting { states: self.state.watch(), on_loss: self.dialer.config().on_loss, deadline }
+        let on_loss = self.dialer.config().on_loss;
+        Waiting { shared: self, states: self.state.watch(), on_loss, deadline, backoff: None }
     }
 
     /// Ends everything; the reconnecting task follows. What was before.
@@ -428,7 +472,10 @@ impl Shared {
         history.received_bytes += stats.udp_rx.bytes;
         history.since = Instant::now();
         drop(history);
-        self.change(State::Lost(Loss { reason: reason.into(), attempt: None }))
+        self.change(match session.dismissal() {
+            Some(why) => State::Refused(ErrorCode::Refused, why.into()),
+            None => State::Lost(Loss { reason: reason.into(), attempt: None }),
+        })
     }
 
     /// Takes up a new session.

@@ -91,13 +91,6 @@ pub enum CallError {
     Closed,
 }
 
-impl CallError {
-    /// The host's answer with nothing to add.
-    pub(crate) fn host(code: ErrorCode) -> CallError {
-        CallError::Host { code, detail: String::new() }
-    }
-}
-
 /// Why a host serves nobody.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {

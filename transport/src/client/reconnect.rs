@@ -5,7 +5,11 @@ use std::{sync::Arc, time::Duration};
 use tokio::time;
 use wire::ErrorCode;
 
-use super::{Loss, Shared, State, session::Session};
+use super::{
+    Loss, Shared, State,
+    backoff::{self, Backoff},
+    session::Session,
+};
 use crate::error::ConnectError;
 
 /// The first pause; each further one is twice as long.
@@ -21,24 +25,32 @@ pub(super) async fn run(shared: Arc<Shared>, first: Arc<Session>) {
     loop {
         // Without a deadline: a session is meant to last, and QUIC's idle timeout ends a dead one.
         let reason = session.ended().await;
+        let dismissed = session.dismissal().is_some();
         if !shared.bury(&session, &reason) {
             return;
         }
-        tracing::warn!(session = session.welcome.session, %reason, "session lost; connecting again");
-        let Some(next) = again(&shared, &reason.into()).await else { return };
+        if dismissed {
+            tracing::warn!(session = session.welcome.session, "{reason}");
+        } else {
+            tracing::warn!(session = session.welcome.session, %reason, "session lost; connecting again");
+        }
+        let Some(next) = again(&shared, &reason.into(), dismissed).await else { return };
         tracing::info!(session = next.welcome.session, peer = %next.peer(), "connected again");
         session = Arc::new(next);
         shared.adopt(&session);
     }
 }
 
-/// Tries until there is a session; `None` once the client is closed.
-async fn again(shared: &Shared, reason: &Arc<str>) -> Option<Session> {
+/// Tries until there is a session; `None` once the client is closed. A host that dismissed us is left alone at first.
+async fn again(shared: &Shared, reason: &Arc<str>, dismissed: bool) -> Option<Session> {
     let mut states = shared.state.watch();
-    let mut pauses = Pauses::new(&shared.dialer.config().label);
+    let mut pauses = Backoff::new(PAUSE_MIN, PAUSE_MAX, backoff::seed(&shared.dialer.config().label));
+    if dismissed {
+        pauses.once(PAUSE_REFUSED);
+    }
     loop {
         let attempt = async {
-            time::sleep(pauses.next()).await;
+            time::sleep(pauses.pause()).await;
             shared.dialer.dial(shared.dialer.config().reconnect_deadline).await
         };
         // No deadline for the whole: calls have theirs, and a mount waits for its host as long as it lives.
@@ -55,8 +67,8 @@ async fn again(shared: &Shared, reason: &Arc<str>) -> Option<Session> {
                     ConnectError::VersionMismatch => ErrorCode::VersionMismatch,
                     _ => ErrorCode::Refused,
                 };
-                shared.change(State::Refused(code));
-                pauses.refused();
+                shared.change(State::Refused(code, "the host does not admit this mount again".into()));
+                pauses.once(PAUSE_REFUSED);
             }
             Err(error) => {
                 tracing::debug!(%error, "still no session");
@@ -65,57 +77,5 @@ async fn again(shared: &Shared, reason: &Arc<str>) -> Option<Session> {
                 shared.change(State::Lost(Loss { reason: reason.clone(), attempt }));
             }
         }
-    }
-}
-
-/// The pauses between attempts: doubling, and not the same for every mount, lest a hundred of them knock at once.
-struct Pauses {
-    next: Duration,
-    state: u64,
-}
-
-impl Pauses {
-    fn new(label: &str) -> Pauses {
-        let mut seed = [0; 8];
-        seed.copy_from_slice(&blake3::hash(label.as_bytes()).as_bytes()[..8]);
-        Pauses { next: PAUSE_MIN, state: u64::from_le_bytes(seed) }
-    }
-
-    /// Between three quarters of the pause and all of it.
-    fn next(&mut self) -> Duration {
-        let pause = self.next;
-        self.next = (pause * 2).min(PAUSE_MAX);
-        // The step of Knuth's MMIX generator; its high bits are good enough to spread mounts.
-        self.state =
-            self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let quarters = 3 * 256 + u32::from((self.state >> 56) as u8);
-        pause * quarters / 1024
-    }
-
-    fn refused(&mut self) {
-        self.next = PAUSE_REFUSED;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_double_to_their_bound_and_differ_between_mounts() {
-        let mut one = Pauses::new("one");
-        let mut two = Pauses::new("two");
-        let mut full = PAUSE_MIN;
-        let mut differ = false;
-        for _ in 0..12 {
-            let pause = one.next();
-            assert!(pause >= full * 3 / 4 && pause <= full, "{pause:?} of {full:?}");
-            differ |= pause != two.next();
-            full = (full * 2).min(PAUSE_MAX);
-        }
-        assert!(differ);
-        one.refused();
-        assert!(one.next() > PAUSE_MAX);
-        assert!(one.next() <= PAUSE_MAX);
     }
 }

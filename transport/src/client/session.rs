@@ -27,6 +27,9 @@ use crate::{
     tls,
 };
 
+/// Characters of the host's reason that people are shown.
+const DISMISSAL_CHARS_MAX: usize = 200;
+
 /// A session that is admitted.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -78,7 +81,8 @@ impl Session {
         let request = self.translate(request.clone())?;
         let call = self.number(class, request, deadline);
         let outcome = exchange::call(&self.connection, &call, deadline).await;
-        outcome.inspect_err(|error| self.log_failed(&call, error))
+        self.note(&call, outcome.as_ref().err());
+        outcome
     }
 
     /// One read into `into`, which has the extent's length.
@@ -87,13 +91,17 @@ impl Session {
         let request = self.translate(Request::Read { target, version, extent })?;
         let call = self.number(class, request, deadline);
         let outcome = exchange::read(&self.connection, &call, version, into, deadline).await;
-        outcome.inspect_err(|error| self.log_failed(&call, error))
+        self.note(&call, outcome.as_ref().err());
+        outcome
     }
 
-    /// With the numbers by which the host's log names the same request.
-    fn log_failed(&self, call: &Call, error: &ExchangeError) {
+    /// One line for the log, under the numbers that the host's log has for session and request.
+    fn note(&self, call: &Call, error: Option<&ExchangeError>) {
         let (session, request, class) = (self.welcome.session, call.id, call.class);
-        tracing::debug!(session, request, ?class, %error, "request failed");
+        match error {
+            None => tracing::trace!(session, request, ?class, "answered"),
+            Some(error) => tracing::debug!(session, request, ?class, %error, "request failed"),
+        }
     }
 
     fn number(&self, class: Class, request: Request, deadline: Instant) -> Call {
@@ -133,7 +141,21 @@ impl Session {
     /// Resolves when the connection is over, with the reason for people.
     pub(super) async fn ended(&self) -> String {
         let reason = self.connection.closed().await.to_string();
-        self.lost.get().cloned().unwrap_or(reason)
+        self.dismissal().or_else(|| self.lost.get().cloned()).unwrap_or(reason)
+    }
+
+    /// That the host ended the session for good, and why, in a line for people; `None` where it did not.
+    pub(super) fn dismissal(&self) -> Option<String> {
+        match self.connection.close_reason() {
+            Some(ConnectionError::ApplicationClosed(close)) if close.error_code == code::REFUSED => {
+                let reason = String::from_utf8_lossy(&close.reason);
+                // The host's words end on a terminal.
+                let reason: String =
+                    reason.chars().filter(|c| !c.is_control()).take(DISMISSAL_CHARS_MAX).collect();
+                Some(format!("the host ended this session: {reason}"))
+            }
+            _ => None,
+        }
     }
 
     /// Ends the connection that a call found lost, and keeps why: closing it here hides that.

@@ -1,9 +1,10 @@
 //! A peer that speaks QUIC and can say hello, and from there on says what a test wants, in whatever order.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use quinn::{Connection, Endpoint, RecvStream, SendStream, VarInt};
+use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream, VarInt};
+use tokio::time;
 use wire::{
     Reply, Request, Ticket,
     codec::{self, ReplyDecoder},
@@ -21,6 +22,10 @@ use crate::{
 
 /// Bytes that a rogue takes before it must read: of all its streams, and of one.
 const WINDOW_BYTES: u32 = 64 << 20;
+/// The same of one that leaves its answers with the host.
+const TIGHT_WINDOW_BYTES: u32 = 64 << 10;
+/// How long a rogue waits for a reply.
+const REPLY_PATIENCE: Duration = Duration::from_secs(10);
 /// Milliseconds of patience in its hello.
 const HELLO_DEADLINE_MS: u32 = 10_000;
 
@@ -54,10 +59,22 @@ impl Rogue {
     /// # Errors
     /// When there is no socket, no handshake or no welcome.
     pub async fn connect(ticket: &Ticket, greeting: Greeting) -> io::Result<Rogue> {
+        Rogue::with_window(ticket, greeting, WINDOW_BYTES).await
+    }
+
+    /// The same, and the host keeps all but 64 KiB of the answers that are not read.
+    ///
+    /// # Errors
+    /// As [`Rogue::connect`].
+    pub async fn connect_tight(ticket: &Ticket, greeting: Greeting) -> io::Result<Rogue> {
+        Rogue::with_window(ticket, greeting, TIGHT_WINDOW_BYTES).await
+    }
+
+    async fn with_window(ticket: &Ticket, greeting: Greeting, window_bytes: u32) -> io::Result<Rogue> {
         let host = first_address(ticket)?;
         let own = if host.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         let (socket, _) = socket::bind(own.parse().map_err(io::Error::other)?)?;
-        Rogue::dial(endpoint::client(socket, None)?, host, ticket, greeting).await
+        Rogue::dial(endpoint::client(socket, None)?, host, window_bytes, ticket, greeting).await
     }
 
     /// The same from `address` of a link.
@@ -71,20 +88,21 @@ impl Rogue {
         greeting: Greeting,
     ) -> io::Result<Rogue> {
         let endpoint = endpoint::client(link.socket(address), Some(link.endpoint_seed(address)))?;
-        Rogue::dial(endpoint, first_address(ticket)?, ticket, greeting).await
+        Rogue::dial(endpoint, first_address(ticket)?, WINDOW_BYTES, ticket, greeting).await
     }
 
     async fn dial(
         endpoint: Endpoint,
         host: SocketAddr,
+        window_bytes: u32,
         ticket: &Ticket,
         greeting: Greeting,
     ) -> io::Result<Rogue> {
         let (crypto, _) = tls::client(&ticket.host_key).map_err(io::Error::other)?;
         let mut config = quinn::ClientConfig::new(crypto);
         let mut transport = settings::transport(PacketSize::Auto.resolve(host), CongestionControl::Cubic);
-        transport.receive_window(VarInt::from_u32(WINDOW_BYTES));
-        transport.stream_receive_window(VarInt::from_u32(WINDOW_BYTES));
+        transport.receive_window(VarInt::from_u32(window_bytes));
+        transport.stream_receive_window(VarInt::from_u32(window_bytes));
         config.transport_config(Arc::new(transport));
         let connecting = endpoint.connect_with(config, host, "wormhole").map_err(io::Error::other)?;
         let rogue = Rogue { connection: connecting.await.map_err(io::Error::other)?, _endpoint: endpoint };
@@ -98,15 +116,10 @@ impl Rogue {
         let mut stream = self.open().await?;
         stream.write(&self.hello(ticket)).await?;
         stream.finish();
-        let mut decoder = ReplyDecoder::new();
-        while let Some(mut piece) = stream.read(usize::MAX).await? {
-            match decoder.feed(&mut piece).map_err(io::Error::other)? {
-                Some(Reply::Welcome(_)) => return Ok(()),
-                Some(other) => return Err(io::Error::other(format!("not admitted: {other:?}"))),
-                None => {}
-            }
+        match stream.reply().await? {
+            Reply::Welcome(_) => Ok(()),
+            other => Err(io::Error::other(format!("not admitted: {other:?}"))),
         }
-        Err(io::ErrorKind::UnexpectedEof.into())
     }
 
     /// The bytes of a hello with a right proof for this connection, to be sent as it is or bent.
@@ -145,6 +158,16 @@ impl Rogue {
     /// Ends the connection with a code of the rogue's choice.
     pub fn close(&self, code: u32) {
         self.connection.close(VarInt::from_u32(code), b"rogue");
+    }
+
+    /// Waits for the end of the connection: the host's code where it gave one, and its words.
+    pub async fn closed(&self) -> (Option<u64>, String) {
+        match self.connection.closed().await {
+            ConnectionError::ApplicationClosed(close) => {
+                (Some(close.error_code.into_inner()), String::from_utf8_lossy(&close.reason).into_owned())
+            }
+            other => (None, other.to_string()),
+        }
     }
 
     /// How the connection ended, once it has; in words.
@@ -190,6 +213,23 @@ impl RogueStream {
         let Some(recv) = &mut self.recv else { return Ok(None) };
         let chunk = recv.read_chunk(max, true).await.map_err(io::Error::other)?;
         Ok(chunk.map(|chunk| chunk.bytes))
+    }
+
+    /// The reply on this stream, without the data behind it.
+    ///
+    /// # Errors
+    /// As [`RogueStream::read`]; also when the stream ends before it, it takes ten seconds, or the bytes are no reply.
+    pub async fn reply(&mut self) -> io::Result<Reply> {
+        let reply = async {
+            let mut decoder = ReplyDecoder::new();
+            while let Some(mut piece) = self.read(usize::MAX).await? {
+                if let Some(reply) = decoder.feed(&mut piece).map_err(io::Error::other)? {
+                    return Ok(reply);
+                }
+            }
+            Err(io::ErrorKind::UnexpectedEof.into())
+        };
+        time::timeout(REPLY_PATIENCE, reply).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 

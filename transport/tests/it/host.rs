@@ -15,7 +15,8 @@ use tokio::{
     time::{self, Instant},
 };
 use transport::{
-    Answer, Client, ClientConfig, Identity, ReadCall, Serve, Server, ServerConfig, SessionEnd, SessionSummary,
+    Answer, Client, ClientConfig, Identity, ReadCall, Serve, Server, ServerConfig, SessionEnd,
+    SessionSummary, Usage,
 };
 use uring::{Pool, PoolConfig, Slot, SlotClass};
 use wire::{
@@ -37,6 +38,8 @@ pub(crate) enum Reads {
     Served,
     /// The answer never comes.
     Held,
+    /// The host is at a limit.
+    Busy,
     /// The answer is of another version than asked for.
     WrongVersion,
     /// One byte less than asked for.
@@ -63,6 +66,10 @@ pub(crate) struct Host {
     pub(crate) release: Notify,
     pub(crate) share_ids: Vec<u16>,
     pub(crate) ticket_key: [u8; 32],
+    /// How long it thinks about a hello.
+    pub(crate) admit_takes: Mutex<Duration>,
+    /// Why all sessions are to end.
+    pub(crate) dismissal: watch::Sender<Option<String>>,
     boot: u64,
     sessions: AtomicU64,
     last_end: Mutex<Option<SessionEnd>>,
@@ -80,6 +87,8 @@ impl Host {
             release: Notify::new(),
             share_ids,
             ticket_key: TICKET_KEY,
+            admit_takes: Mutex::default(),
+            dismissal: watch::channel(None).0,
             boot,
             sessions: AtomicU64::new(0),
             last_end: Mutex::new(None),
@@ -103,8 +112,10 @@ impl Host {
 
     async fn read(&self, extent: Extent, version: Version) -> Answer {
         let reads = *self.reads.borrow();
-        if reads == Reads::Held {
-            self.release.notified().await;
+        match reads {
+            Reads::Held => self.release.notified().await,
+            Reads::Busy => return ErrorCode::Busy.into(),
+            Reads::Served | Reads::WrongVersion | Reads::Short | Reads::Torn => {}
         }
         let len = match reads {
             Reads::Short => extent.len.0 - 1,
@@ -146,6 +157,8 @@ impl Serve for Host {
         channel: [u8; 32],
         _peer: SocketAddr,
     ) -> Result<(Arc<u64>, Welcome), ErrorCode> {
+        let admit_takes = *self.admit_takes.lock().unwrap();
+        time::sleep(admit_takes).await;
         let secret = Secret::derive(&self.ticket_key, &hello.claims);
         if !secret.accepts(&hello.claims, &channel, &hello.proof) {
             return Err(ErrorCode::Refused);
@@ -175,6 +188,12 @@ impl Serve for Host {
         };
         watch.1 = true;
         answer
+    }
+
+    async fn dismissed(&self, _session: &Arc<u64>) -> String {
+        let mut dismissal = self.dismissal.subscribe();
+        let why = dismissal.wait_for(Option::is_some).await.unwrap();
+        why.clone().unwrap()
     }
 
     fn ended(&self, _session: &Arc<u64>, summary: &SessionSummary) {
@@ -268,6 +287,22 @@ pub(crate) fn on_loopback(host: &Arc<Host>) -> (Server, Identity, Ticket) {
 
 pub(crate) fn loopback_config(identity: &Identity) -> ServerConfig {
     ServerConfig { listen: vec![([127, 0, 0, 1], 0).into()], ..ServerConfig::new(identity.clone()) }
+}
+
+/// Waits until the host holds nothing for anybody but those who are admitted.
+pub(crate) async fn until_idle(server: &Server) {
+    let idle = async {
+        let mut look = time::interval(Duration::from_millis(10));
+        loop {
+            look.tick().await;
+            let Usage { strangers, requests_in_flight, requests_waiting, answer_bytes_in_flight, .. } =
+                server.usage();
+            if strangers + requests_in_flight + requests_waiting + answer_bytes_in_flight == 0 {
+                return;
+            }
+        }
+    };
+    time::timeout(PATIENCE, idle).await.unwrap_or_else(|_| panic!("not idle: {:?}", server.usage()));
 }
 
 pub(crate) async fn connect(ticket: &Ticket) -> Client {

@@ -38,7 +38,7 @@ async fn many_reads_at_once_are_each_right() {
     let client = connect(&ticket).await;
     let pool = pool();
     let mut reads = tokio::task::JoinSet::new();
-    for n in 0..200_u64 {
+    for n in 0..64_u64 {
         let (client, pool) = (client.clone(), pool.clone());
         let class = [Class::Demand, Class::Readahead, Class::Warmup, Class::Metadata][(n % 4) as usize];
         reads.spawn(async move {

@@ -10,6 +10,8 @@ extern crate wormhole_transport as transport;
 mod admission;
 mod cancel;
 mod host;
+mod hostile;
+mod limits;
 mod link;
 mod loopback;
 mod packets;

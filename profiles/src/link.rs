@@ -25,7 +25,7 @@ use report::Board;
 use tcp::TcpRelay;
 use udp::UdpRelay;
 
-pub use config::{LinkConfig, Profile, Protocol, UnknownProfile};
+pub use config::{LinkConfig, Profile, Protocol, UnknownProfile, network_ip};
 pub use report::{DirectionReport, LinkReport};
 
 /// A running link: one thread, which ends when this is dropped; packets still on their way are gone then.

@@ -6,6 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
+use nix::net::if_::InterfaceFlags;
+
 /// Bytes of an IPv4 and a UDP header: they use the link and count towards its MTU.
 const HEADERS_V4: u32 = 20 + 8;
 /// The same with an IPv6 header.
@@ -218,6 +220,18 @@ impl LinkConfig {
     }
 }
 
+/// The first IPv4 address of this machine that is not a loopback one; `None` where it has none.
+///
+/// A program that knows a fast path to its own machine by the address, as Wormhole does, takes a link between loopback
+/// addresses for that path: large packets, no segmentation, large bursts. With this one as `listen` and in the target,
+/// it sees a network.
+pub fn network_ip() -> Option<IpAddr> {
+    let interfaces = nix::ifaddrs::getifaddrs().ok()?;
+    let addresses = interfaces.filter(|interface| interface.flags.contains(InterfaceFlags::IFF_UP));
+    let mut ips = addresses.filter_map(|interface| Some(interface.address?.as_sockaddr_in()?.ip()));
+    ips.find(|ip| !ip.is_loopback() && !ip.is_link_local()).map(IpAddr::V4)
+}
+
 /// What a rate carries in a time.
 pub(super) fn bytes_in(rate_bps: u64, time: Duration) -> u64 {
     let bytes = u128::from(rate_bps) * time.as_nanos() / 8_000_000_000;
@@ -244,6 +258,14 @@ mod tests {
         assert_eq!(LinkConfig::from(Profile::WanBad).queue_bytes(), 48_000);
         let set = LinkConfig { queue_bytes: Some(3000), ..Profile::WanBad.into() };
         assert_eq!(set.queue_bytes(), 3000);
+    }
+
+    #[test]
+    fn the_network_address_is_of_this_machine() {
+        if let Some(ip) = network_ip() {
+            assert!(!ip.is_loopback());
+            std::net::UdpSocket::bind((ip, 0)).unwrap();
+        }
     }
 
     #[test]

@@ -156,9 +156,11 @@ fn exchange(mut stream: UnixStream, request: &Request) -> io::Result<Response> {
     loop {
         let left = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero());
         stream.set_read_timeout(Some(left.ok_or(io::ErrorKind::TimedOut)?))?;
-        match stream.read(&mut part)? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            n => answer.extend_from_slice(&part[..n]),
+        match stream.read(&mut part) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => answer.extend_from_slice(&part[..n]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
         }
         if answer.last() == Some(&b'\n') {
             return Ok(serde_json::from_slice(&answer)?);

@@ -133,6 +133,10 @@ impl Serve for Service {
             SessionEnd::Closed => "mount sent away",
             SessionEnd::Broken => "mount broke off",
         };
+        let reason = match session.seat.check() {
+            Err(refusal) if summary.end == SessionEnd::Closed => refusal.to_string(),
+            _ => summary.reason.clone(),
+        };
         tracing::info!(
             session = session.seat.number,
             peer = %session.seat.peer,
@@ -141,7 +145,7 @@ impl Serve for Service {
             seconds = session.seat.since.elapsed().as_secs(),
             sent_bytes = summary.sent_bytes,
             requests = summary.requests,
-            reason = %summary.reason,
+            reason,
             "{what}"
         );
     }

@@ -24,7 +24,7 @@ pub(crate) const TICKET_KEY_FILE: &str = "ticket.key";
 #[derive(Debug)]
 pub(crate) struct StateDir {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl StateDir {
@@ -57,7 +57,7 @@ impl StateDir {
         lock.set_len(0)
             .and_then(|()| writeln!(lock, "{}", std::process::id()))
             .map_err(failed(&lock_path))?;
-        Ok(StateDir { path: path.to_owned(), _lock: lock })
+        Ok(StateDir { path: path.to_owned(), lock })
     }
 
     /// The host's key, made at the first start.
@@ -83,6 +83,14 @@ impl StateDir {
             }
             Err(error) => Err(failed(error)),
         }
+    }
+}
+
+impl Drop for StateDir {
+    fn drop(&mut self) {
+        // By hand: a child that another thread is just starting has a copy of the descriptor, which would hold the lock a
+        // little longer. An error leaves it to the descriptor.
+        let _ = flock(&self.lock, FlockOperation::Unlock);
     }
 }
 

@@ -11,14 +11,17 @@ use std::{
         },
     },
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use nix::sys::{
-    socket::{
-        AddressFamily, SockFlag, SockType, UnixAddr, connect as connect_to, setsockopt, socket, sockopt,
+use nix::{
+    errno::Errno,
+    sys::{
+        socket::{
+            AddressFamily, SockFlag, SockType, UnixAddr, connect as connect_to, setsockopt, socket, sockopt,
+        },
+        time::TimeVal,
     },
-    time::TimeVal,
 };
 
 const NAME: &str = "control.sock";
@@ -65,8 +68,15 @@ pub(super) fn connect(state_dir: &Path, deadline: Duration) -> io::Result<UnixSt
     let seconds = i64::try_from(deadline.as_secs()).unwrap_or(i64::MAX);
     // It bounds connect(2) as well; std's own connect has no bound.
     setsockopt(&stream, sockopt::SendTimeout, &TimeVal::new(seconds, 0))?;
-    connect_to(stream.as_raw_fd(), &UnixAddr::new(&place.path())?)?;
-    Ok(stream.into())
+    let (address, until) = (UnixAddr::new(&place.path())?, Instant::now() + deadline);
+    loop {
+        match connect_to(stream.as_raw_fd(), &address) {
+            Ok(()) | Err(Errno::EISCONN) => return Ok(stream.into()),
+            // With a bound on its wait, the kernel does not go on by itself after a signal, io_uring's own among them.
+            Err(Errno::EINTR) if Instant::now() < until => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
 }
 
 #[cfg(test)]

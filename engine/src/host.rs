@@ -295,7 +295,22 @@ pub(crate) async fn sweep(service: std::sync::Weak<Service>) {
             pool.trim();
         }
         sample(&service.disk);
+        save_lately(&service).await;
     }
+}
+
+/// Writes down what changed in the list of tickets, on a thread that may wait for the disk.
+async fn save_lately(service: &Arc<Service>) {
+    if !service.tickets.is_unsaved() {
+        return;
+    }
+    let saving = Arc::clone(service);
+    let save = move || {
+        save_tickets(&saving.tickets);
+        Ok(())
+    };
+    // Late or not at all: the next round tries again.
+    let _ = service.disk.work.run(Instant::now() + SWEEP_EVERY, save).await;
 }
 
 /// Shows what is in use now.

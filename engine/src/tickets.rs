@@ -115,7 +115,7 @@ impl Tickets {
 
     fn first_of(&self, generation: u32) -> Claims {
         let material = match generation {
-            0 => self.key.to_vec(),
+            0 => self.key.into(),
             n => [&self.key[..], &n.to_le_bytes()].concat(),
         };
         let hash = blake3::derive_key(FIRST_ID_CONTEXT, &material);
@@ -150,8 +150,8 @@ impl Tickets {
             if registry.get(first.id).is_none() {
                 registry.insert(Record::of(&first, FIRST_LABEL.to_owned(), now));
             }
-            registry.addresses = addresses.to_vec();
-            registry.shares = shares.to_vec();
+            registry.addresses = addresses.into();
+            registry.shares = shares.into();
             if *registry != before {
                 pages.changed();
             }
@@ -392,7 +392,7 @@ fn check_request(request: &TicketRequest, served: &[Name], now: u64) -> Result<(
         return Err(TicketError::ShareCount { count: shares.len() });
     }
     if let Some(name) = shares.iter().find(|name| !served.contains(name)) {
-        return Err(TicketError::UnknownShare { name: name.clone(), served: served.to_vec() });
+        return Err(TicketError::UnknownShare { name: name.clone(), served: served.into() });
     }
     match *expires {
         Some(at) if at <= now => Err(TicketError::InThePast { at }),

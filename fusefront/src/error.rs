@@ -161,6 +161,12 @@ pub enum MountError {
     /// No session with the host.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// The host refused the ticket, whose time is over.
+    #[error("this ticket expired on {end}: ask for a new one")]
+    Expired {
+        /// When, in UTC.
+        end: String,
+    },
     /// The ticket opens nothing.
     #[error("the ticket opens no share of this host: ask for another ticket")]
     NoShare,

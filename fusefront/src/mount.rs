@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, mpsc},
     thread,
-    time::{Duration, SystemTime},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use engine::cache::L1;
@@ -14,7 +14,7 @@ use tokio::{
     sync::watch,
     time::{Instant, timeout},
 };
-use transport::{Client, ClientConfig, Lane, OnLoss};
+use transport::{Client, ClientConfig, ConnectError, Lane, OnLoss};
 use uring::{Pool, PoolConfig};
 use wire::{Name, Timestamp, limits, message::Welcome};
 
@@ -85,6 +85,18 @@ pub struct Mounted {
     drop_patience: Duration,
 }
 
+/// A refusal in words as clear as this machine can find: the host gives no reason, but the ticket says when it ends. Only
+/// then, since this machine's clock may be wrong.
+fn refusal(error: ConnectError, expires: u64) -> MountError {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    match error {
+        ConnectError::Refused if expires != 0 && expires <= now => {
+            MountError::Expired { end: engine::tickets::date::utc(expires) }
+        }
+        error => MountError::Connect(error),
+    }
+}
+
 /// Checks the mountpoint, then connects to the host. A dropped future leaves nothing behind.
 ///
 /// # Errors
@@ -102,8 +114,10 @@ pub async fn connect(mut config: MountConfig) -> Result<Prepared, MountError> {
     };
     let client_config = ClientConfig { label, on_loss, ..ClientConfig::default() };
     let ticket = config.ticket.clone();
+    let expires = ticket.claims.expires;
     let connecting = lane.handle().spawn(Client::connect(ticket, client_config));
-    let client = connecting.await.map_err(|error| MountError::Thread(error.into()))??;
+    let connected = connecting.await.map_err(|error| MountError::Thread(error.into()))?;
+    let client = connected.map_err(|error| refusal(error, expires))?;
     let root = choose(&client.welcome(), config.share.as_ref())?;
     let stats = Arc::new(Stats::default());
     let l1 = L1::new(pool.clone());

@@ -90,7 +90,7 @@ fn sessions(sessions: &[SessionStatus]) -> String {
         return "no mount is connected\n".to_owned();
     }
     let head = ["MOUNT", "LABEL", "PEER", "TICKET", "SINCE", "REQUESTS", "IN FLIGHT", "SENT", "RTT"];
-    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    let mut rows = vec![head.map(str::to_owned).into()];
     for session in sessions {
         let ticket = if session.ticket_label.is_empty() { &session.ticket } else { &session.ticket_label };
         rows.push(vec![
@@ -109,7 +109,7 @@ fn sessions(sessions: &[SessionStatus]) -> String {
 }
 
 fn limits(limits: &[LimitStatus]) -> String {
-    let mut rows = vec![["LIMIT", "USED", "MAX"].map(str::to_owned).to_vec()];
+    let mut rows = vec![["LIMIT", "USED", "MAX"].map(str::to_owned).into()];
     for LimitStatus { name, unit, used, max } in limits {
         let shown = |value: u64| match unit.as_str() {
             "bytes" => bytes(value),

@@ -246,7 +246,7 @@ fn as_table(tickets: &[TicketInfo], now: u64) -> String {
     let mut rows = vec![
         ["ID", "LABEL", "SHARES", "FOLDER", "EXPIRES", "CREATED", "LAST USED", "MOUNTS", "STATE"]
             .map(str::to_owned)
-            .to_vec(),
+            .into(),
     ];
     for info in tickets {
         let ago = |at: u64| format!("{} ago", Span(now.saturating_sub(at)));

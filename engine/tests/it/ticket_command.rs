@@ -5,6 +5,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Output},
+    time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
@@ -155,6 +156,19 @@ fn a_killed_host_leaves_nothing_in_the_way() {
     let (dir, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let host = Ready::start(command(state.path()).arg(dir.path()));
     let ticket = new(state.path(), &["--label", "kept"]);
+    Peer::connect(ticket.clone()).unwrap().close();
+    // Written within seconds, not when the host stops: it will be killed.
+    let written = || {
+        let text = fs::read_to_string(state.path().join("tickets.json")).unwrap();
+        let list: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let issued = list["tickets"]["issued"].as_array().unwrap().clone();
+        issued.iter().any(|entry| entry["label"] == "kept" && entry["last_used"].is_u64())
+    };
+    let started = Instant::now(); // clock: a bound of a real wait
+    while !written() {
+        assert!(started.elapsed() < Duration::from_secs(20), "its use is not written");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
     host.process.kill();
     assert!(state.path().join("control.sock").exists());
     let (list, _) = done(&engine(state.path(), &["ticket", "list"]));

@@ -2,8 +2,11 @@
 
 use std::fs;
 
-use transport::ConnectError;
-use wire::{ErrorCode, Extent, FileKind, Name, auth::Secret};
+use transport::{
+    ConnectError, Lane,
+    testing::{Greeting, Rogue},
+};
+use wire::{ErrorCode, Extent, FileKind, Name, Ticket, auth::Secret, ticket::TicketError};
 use wormhole_engine::config::ShareConfig;
 
 use crate::rig::{Peer, Rig, path};
@@ -63,5 +66,70 @@ fn a_ticket_opens_the_shares_it_names() {
     claims.shares = vec![Name::new(b"second").unwrap()];
     let narrow = Peer::connect(rig.host.issue(claims)).unwrap();
     assert_eq!(narrow.share_names(), ["second"]);
+    rig.end();
+}
+
+/// What the host answers to a hello, to the end of its stream.
+async fn answer(rogue: &Rogue, hello: &[u8]) -> Vec<u8> {
+    let mut stream = rogue.open().await.unwrap();
+    stream.write(hello).await.unwrap();
+    stream.finish();
+    let mut answer = Vec::new();
+    while let Ok(Some(bytes)) = stream.read(usize::MAX).await {
+        answer.extend_from_slice(&bytes);
+    }
+    answer
+}
+
+#[test]
+fn a_proof_is_of_no_use_on_another_connection_and_every_refusal_is_the_same() {
+    let rig = Rig::new(|_| {});
+    let ticket = rig.host.ticket();
+    let changed = |change: fn(&mut Ticket)| {
+        let mut ticket = ticket.clone();
+        change(&mut ticket);
+        ticket
+    };
+    let forged = changed(|ticket| ticket.secret = Secret::from_bytes([0; 32]));
+    let wider = changed(|ticket| ticket.claims.expires = 1 << 40);
+    let mut claims = ticket.claims.clone();
+    claims.expires = 1;
+    let expired = rig.host.issue(claims.clone());
+    (claims.expires, claims.id.0) = (0, [9; 8]);
+    let revoked = rig.host.issue(claims);
+    rig.host.revoke(revoked.claims.id).unwrap();
+    let lane = Lane::start("rogue").unwrap();
+    lane.handle().block_on(async {
+        let stranger = || Rogue::connect(&ticket, Greeting::None);
+        let (first, second) = (stranger().await.unwrap(), stranger().await.unwrap());
+        let hello = first.hello(&ticket);
+        let replayed = answer(&second, &hello).await;
+        assert!(!replayed.is_empty(), "the refusal arrived");
+        for (what, ticket) in
+            [("forged", forged), ("wider", wider), ("expired", expired), ("revoked", revoked)]
+        {
+            let rogue = stranger().await.unwrap();
+            let refusal = answer(&rogue, &rogue.hello(&ticket)).await;
+            assert_eq!(refusal, replayed, "{what}");
+        }
+        assert_ne!(answer(&first, &hello).await, replayed, "on its own connection it lets in");
+    });
+    rig.end();
+}
+
+#[test]
+fn a_ticket_cut_short_or_mistyped_is_not_even_sent() {
+    let rig = Rig::new(|_| {});
+    let text = rig.host.ticket().to_string();
+    for cut in 0..text.len() {
+        let error = Ticket::parse(&text[..cut]).unwrap_err();
+        let told = matches!(error, TicketError::Damaged | TicketError::NotATicket);
+        assert!(told && error.to_string().contains("line"), "{cut}: {error}");
+    }
+    for (at, letter) in text.char_indices().skip("wh1_".len()) {
+        let other = if letter == 'A' { "B" } else { "A" };
+        let mistyped = format!("{}{other}{}", &text[..at], &text[at + 1..]);
+        assert!(Ticket::parse(&mistyped).is_err(), "letter {at}");
+    }
     rig.end();
 }

@@ -65,6 +65,10 @@ fn another_host_key_a_forged_secret_and_a_silent_host_are_told_apart() {
     forged.secret = wire::auth::Secret::from_bytes([7; 32]);
     let output = rig.run(&["mount", &forged.to_string(), empty]);
     assert!(line(&output).contains("refused this ticket"), "{}", line(&output));
+    let mut over = forged;
+    over.claims.expires = 1_000_000_000;
+    let output = rig.run(&["mount", &over.to_string(), empty]);
+    assert!(line(&output).contains("expired on 2001-09-09T01:46:40Z"), "{}", line(&output));
     rig.stop_host();
     let output = rig.run(&["mount", &good.to_string(), empty]);
     assert_eq!(output.status.code(), Some(1));

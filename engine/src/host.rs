@@ -151,6 +151,7 @@ impl Host {
         move || {
             if let Some(desk) = desk.upgrade() {
                 sample(&desk.service.disk);
+                desk.service.disk.metrics.server.show(&desk.server.usage());
             }
         }
     }

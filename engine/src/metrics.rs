@@ -4,7 +4,7 @@ use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
     histogram,
 };
-use transport::SessionEnd;
+use transport::{SessionEnd, Usage};
 use uring::Backend;
 
 /// Handles to the host's counters; they count nowhere until the process installs a recorder.
@@ -31,6 +31,8 @@ pub(crate) struct Metrics {
     pub(crate) refused: Counter,
     /// Sessions over, by how they ended.
     pub(crate) ended: Ended,
+    /// What the server holds and counts.
+    pub(crate) server: ServerMetrics,
     /// Mounts connected now.
     pub(crate) sessions: Gauge,
     /// Files kept open now.
@@ -42,6 +44,8 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn new() -> Metrics {
         describe();
+        // Shown from the start, so that a first one is a rise.
+        counter!(REVOKED).absolute(0);
         Metrics {
             requests: counter!("host.requests"),
             errors: counter!("host.errors"),
@@ -54,6 +58,7 @@ impl Metrics {
             admitted: counter!("host.sessions_admitted"),
             refused: counter!("host.sessions_refused"),
             ended: Ended::new(),
+            server: ServerMetrics::new(),
             sessions: gauge!("host.sessions"),
             files_open: gauge!("host.files_open"),
             lent_bytes: gauge!("host.lent_bytes"),
@@ -77,6 +82,7 @@ fn describe() {
         Unit::Count,
         "sessions over, by how: left, lost (silence), closed (by the host), broken"
     );
+    describe_counter!(REVOKED, Unit::Count, "tickets revoked");
     describe_gauge!("host.sessions", Unit::Count, "mounts connected");
     describe_gauge!("host.files_open", Unit::Count, "files kept open");
     describe_gauge!("host.lent_bytes", Unit::Bytes, "buffers lent");
@@ -87,6 +93,63 @@ fn describe() {
     );
 }
 
+/// What the network's side of the host holds and counts; shown when a scraper asks.
+pub(crate) struct ServerMetrics {
+    strangers: Gauge,
+    requests_in_flight: Gauge,
+    requests_waiting: Gauge,
+    answer_bytes: Gauge,
+    busy: Counter,
+    handshakes_limited: Counter,
+    violations: Counter,
+}
+
+impl ServerMetrics {
+    fn new() -> ServerMetrics {
+        describe_server();
+        ServerMetrics {
+            strangers: gauge!("host.strangers"),
+            requests_in_flight: gauge!("host.requests_in_flight"),
+            requests_waiting: gauge!("host.requests_waiting"),
+            answer_bytes: gauge!("host.answer_bytes"),
+            busy: counter!("host.busy"),
+            handshakes_limited: counter!("host.handshakes_limited"),
+            violations: counter!("host.violations"),
+        }
+    }
+
+    /// Sets each to what the server says. The gauges are far below 2^53.
+    pub(crate) fn show(&self, usage: &Usage) {
+        self.strangers.set(usage.strangers as f64);
+        self.requests_in_flight.set(usage.requests_in_flight as f64);
+        self.requests_waiting.set(usage.requests_waiting as f64);
+        self.answer_bytes.set(usage.answer_bytes_in_flight as f64);
+        self.busy.absolute(usage.busy_total);
+        self.handshakes_limited.absolute(usage.handshakes_limited_total);
+        self.violations.absolute(usage.violations_total);
+    }
+}
+
+fn describe_server() {
+    describe_gauge!("host.strangers", Unit::Count, "connections that are not admitted, or not yet");
+    describe_gauge!("host.requests_in_flight", Unit::Count, "requests being read, sent or not yet acked");
+    describe_gauge!("host.requests_waiting", Unit::Count, "requests that wait until their answer fits");
+    describe_gauge!("host.answer_bytes", Unit::Bytes, "answers being read, sent or not yet acked");
+    describe_counter!("host.busy", Unit::Count, "requests and mounts told to come again later");
+    describe_counter!(
+        "host.handshakes_limited",
+        Unit::Count,
+        "new connections over the rate of their address"
+    );
+    describe_counter!("host.violations", Unit::Count, "requests and connections against the protocol");
+}
+
+/// One more ticket that was revoked.
+pub(crate) fn revoked() {
+    counter!(REVOKED).increment(1);
+}
+
+const REVOKED: &str = "host.tickets_revoked";
 const ENDED: &str = "host.sessions_ended";
 const BACKEND: &str = "host.backend";
 

@@ -31,6 +31,7 @@ pub(crate) use seat::{Occupant, Seat};
 use crate::{
     attr::wall_clock,
     error::{HostError, TicketError},
+    metrics,
 };
 
 const FIRST_ID_CONTEXT: &str = "wormhole 2026-11 id of the first ticket";
@@ -339,6 +340,7 @@ impl Tickets {
             Ok(done)
         })?;
         for Revoked { id, label, sessions } in &revoked {
+            metrics::revoked();
             tracing::info!(ticket = %id, label, sessions, "ticket revoked");
         }
         self.save()

@@ -106,4 +106,25 @@ mod tests {
         assert_eq!("json".parse(), Ok(Format::Json));
         assert!("xml".parse::<Format>().is_err());
     }
+
+    #[test]
+    #[ignore = "the other half of `a_panic_is_a_line_of_the_log`"]
+    fn panics_for_another_test() {
+        LogConfig::new(None, "info", Some(Format::Json)).start();
+        panic!("told\nto");
+    }
+
+    #[test]
+    fn a_panic_is_a_line_of_the_log() {
+        let arguments = ["--exact", "cli::log::tests::panics_for_another_test", "--ignored", "--nocapture"];
+        let this = std::env::current_exe().unwrap();
+        let output = std::process::Command::new(this).args(arguments).output().unwrap();
+        assert!(!output.status.success());
+        let text = String::from_utf8(output.stderr).unwrap();
+        let line =
+            text.lines().find(|line| line.starts_with('{')).unwrap_or_else(|| panic!("no line: {text}"));
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!((&event["level"], &event["reason"]), (&"ERROR".into(), &"told to".into()));
+        assert!(event["place"].as_str().unwrap().contains("log.rs:"), "{event}");
+    }
 }

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use clap::Args;
 
 use super::{
+    failure::Failure,
     pages::print,
     table,
     ticket::{StateArg, unfitting},
@@ -40,16 +41,16 @@ pub struct StatusArgs {
 ///
 /// # Errors
 /// When no host runs, or it does not answer.
-pub(super) fn run(args: &StatusArgs) -> anyhow::Result<()> {
+pub(super) fn run(args: &StatusArgs) -> Result<(), Failure> {
     let (Response::Status(status), _) = control::ask(&args.state.resolve()?, &Request::Status)? else {
-        return Err(unfitting());
+        return Err(unfitting().into());
     };
     if args.json {
         let mut text = serde_json::to_string_pretty(&status)?;
         text.push('\n');
-        return print(text.as_bytes());
+        return Ok(print(text.as_bytes())?);
     }
-    print(as_text(&status)?.as_bytes())
+    Ok(print(as_text(&status)?.as_bytes())?)
 }
 
 fn as_text(status: &HostStatus) -> Result<String, std::fmt::Error> {

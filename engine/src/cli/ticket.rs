@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use wire::{Name, SharePath, Ticket};
 
-use super::{host, pages::print, table};
+use super::{HostOptions, failure::Failure, host, pages::print, table};
 use crate::{
     control::{
         self, Answerer,
@@ -82,6 +82,9 @@ pub struct StateArg {
     /// The state directory of the host [default: $XDG_STATE_HOME/wormhole]
     #[arg(long, value_name = "DIR", env = "WORMHOLE_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
+    /// The configuration of the host, which names its state directory
+    #[arg(long, value_name = "FILE", env = "WORMHOLE_CONFIG")]
+    pub config: Option<PathBuf>,
 }
 
 /// `ticket new`, as typed.
@@ -136,7 +139,7 @@ pub struct RevokeArgs {
 ///
 /// # Errors
 /// Whatever is in the way, with what to do about it.
-pub(super) fn run(args: &TicketArgs) -> anyhow::Result<()> {
+pub(super) fn run(args: &TicketArgs) -> Result<(), Failure> {
     match &args.command {
         TicketCommand::New(args) => new(args),
         TicketCommand::List(args) => list(args),
@@ -145,8 +148,12 @@ pub(super) fn run(args: &TicketArgs) -> anyhow::Result<()> {
 }
 
 impl StateArg {
-    pub(super) fn resolve(&self) -> anyhow::Result<PathBuf> {
-        Ok(host::state_dir_or_default(self.state_dir.clone())?)
+    pub(super) fn resolve(&self) -> Result<PathBuf, Failure> {
+        let named = match (&self.state_dir, &self.config) {
+            (None, Some(config)) => HostOptions::read(config)?.state_dir,
+            (state_dir, _) => state_dir.clone(),
+        };
+        Ok(host::state_dir_or_default(named)?)
     }
 }
 
@@ -165,10 +172,10 @@ impl NewArgs {
     }
 }
 
-fn new(args: &NewArgs) -> anyhow::Result<()> {
+fn new(args: &NewArgs) -> Result<(), Failure> {
     let (request, state_dir) = (args.request()?, args.state.resolve()?);
     let (response, answerer) = control::ask(&state_dir, &Request::TicketNew(request.clone()))?;
-    let Response::Ticket(ticket) = response else { return Err(unfitting()) };
+    let Response::Ticket(ticket) = response else { return Err(unfitting().into()) };
     let id = Ticket::parse(ticket.expose()).context("the host gave something else than a ticket")?.claims.id;
     let line = format!("{}\n", ticket.expose());
     let handed_out = match &args.ticket_file {
@@ -180,7 +187,7 @@ fn new(args: &NewArgs) -> anyhow::Result<()> {
     if let Err(error) = handed_out {
         // A ticket that nobody holds is not to stay in the list; if that fails, it is nobody's all the same.
         let _ = control::ask(&state_dir, &Request::TicketRevoke { which: vec![id.to_string()] });
-        return Err(error);
+        return Err(error.into());
     }
     let mut said = format!("ticket {id}{}: {}", called(&request.label), opens(&request));
     if answerer == Answerer::Files && !request.prefix.is_root() {
@@ -211,16 +218,16 @@ fn called(label: &str) -> String {
     if label.is_empty() { String::new() } else { format!(" ({label})") }
 }
 
-fn list(args: &ListArgs) -> anyhow::Result<()> {
+fn list(args: &ListArgs) -> Result<(), Failure> {
     let mut tickets = all_tickets(&args.state.resolve()?)?;
     tickets.retain(|info| args.all || info.state == TicketState::Good);
     tickets.sort_by_key(|info| (info.created, info.id));
     if args.json {
         let mut text = serde_json::to_string_pretty(&tickets)?;
         text.push('\n');
-        return print(text.as_bytes());
+        return Ok(print(text.as_bytes())?);
     }
-    print(as_table(&tickets, seconds_now()).as_bytes())
+    Ok(print(as_table(&tickets, seconds_now()).as_bytes())?)
 }
 
 /// Every page of the list, until one is empty.
@@ -277,10 +284,10 @@ fn end(at: u64, now: u64) -> String {
     format!("{} (in {})", date::utc(at), Span(at - now))
 }
 
-fn revoke(args: &RevokeArgs) -> anyhow::Result<()> {
+fn revoke(args: &RevokeArgs) -> Result<(), Failure> {
     let request = Request::TicketRevoke { which: args.tickets.clone() };
     let (response, answerer) = control::ask(&args.state.resolve()?, &request)?;
-    let Response::Revoked(revoked) = response else { return Err(unfitting()) };
+    let Response::Revoked(revoked) = response else { return Err(unfitting().into()) };
     let mut text = String::new();
     for Revoked { id, label, sessions } in revoked {
         let ended = match (answerer, sessions) {
@@ -291,7 +298,7 @@ fn revoke(args: &RevokeArgs) -> anyhow::Result<()> {
         };
         writeln!(text, "revoked {id}{}: {ended}", called(&table::shown(label.as_bytes())))?;
     }
-    print(text.as_bytes())
+    Ok(print(text.as_bytes())?)
 }
 
 /// A line for people, beside what was asked for.

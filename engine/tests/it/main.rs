@@ -21,6 +21,8 @@ mod listing;
 #[cfg(feature = "cli")]
 mod manager;
 mod mounts;
+#[cfg(feature = "cli")]
+mod options;
 mod patterns;
 #[cfg(feature = "cli")]
 mod process;

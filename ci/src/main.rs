@@ -6,6 +6,7 @@
 
 mod demo;
 mod deps;
+mod dist;
 mod failure;
 mod finding;
 mod fuzz;
@@ -34,6 +35,7 @@ cargo ci <step>: Wormhole's checks, one command each
   asan           the tests of the one crate with unsafe code, under the address sanitizer
   fuzz [TARGET [FILE]] [--runs N | --seconds S]
                  libFuzzer on every target of ci/fuzz, 10 s each; FILE runs one input again
+  dist           target/dist: release programs, completions, manual pages, sample configurations
   setup          what this machine lacks: C and C++ compiler, fusermount3, /dev/fuse (ci/setup.sh)
   all            setup, lint, tidy, deps, asan, demo, then test: what CI runs
 
@@ -50,6 +52,7 @@ enum Step {
     Deps,
     Asan,
     Fuzz(fuzz::Plan),
+    Dist,
     Setup,
     All,
     Help,
@@ -67,6 +70,7 @@ impl Step {
             Some("deps") => Self::Deps,
             Some("asan") => Self::Asan,
             Some("fuzz") => return fuzz::Plan::parse(words).map(Self::Fuzz),
+            Some("dist") => Self::Dist,
             Some("setup") => Self::Setup,
             Some("all") => Self::All,
             Some("help" | "--help" | "-h") => Self::Help,
@@ -87,6 +91,7 @@ impl Step {
             Self::Deps => deps::run(repo),
             Self::Asan => step::asan(repo),
             Self::Fuzz(plan) => fuzz::run(repo, plan),
+            Self::Dist => dist::run(repo),
             Self::Setup => step::setup(repo),
             Self::All => all(repo),
             Self::Help => {
@@ -166,7 +171,7 @@ mod tests {
 
     #[test]
     fn every_step_is_in_the_usage() {
-        for name in ["demo", "test", "lint", "tidy", "deps", "asan", "fuzz", "setup", "all"] {
+        for name in ["demo", "test", "lint", "tidy", "deps", "asan", "fuzz", "dist", "setup", "all"] {
             assert!(USAGE.contains(&format!("\n  {name} ")), "{name} is not explained");
         }
     }

@@ -17,7 +17,7 @@ use crate::{
     check::{self, Allowed, MEMORY, Opened},
     clock::{now, pass},
     kernel::{Inode, inode_of},
-    rig::{HOT, Sim},
+    rig::{self, HOT, Sim},
     rng::Rng,
     world::{Key, Seq, Span, key_of},
 };
@@ -32,6 +32,8 @@ pub(crate) struct Program {
     pub(crate) rng: Rng,
     number: u64,
     sessions: u64,
+    /// The root of the share it works in.
+    root: NodeId,
 }
 
 /// What came of an operation.
@@ -92,21 +94,48 @@ impl<T> Answer<T> {
 
 impl Program {
     pub(crate) fn new(sim: &Arc<Sim>, number: u64, sessions: u64) -> Program {
-        Program { sim: sim.clone(), rng: Rng::new(sim.profile.seed, 100 + number), number, sessions }
+        Program {
+            sim: sim.clone(),
+            rng: Rng::new(sim.profile.seed, 100 + number),
+            number,
+            sessions,
+            root: NodeId::ROOT,
+        }
     }
 
     pub(crate) async fn run(mut self) {
+        self.enter_a_share().await;
         for _ in 0..self.sessions {
             match self.rng.below(100) {
                 0..70 => self.visit_a_file().await,
                 70..80 => self.list_a_folder().await,
                 80..90 => self.read_a_link().await,
                 90..97 => self.look_at_the_root().await,
-                _ => drop(self.sim.vfs.statfs(NodeId::ROOT)),
+                _ => drop(self.sim.vfs.statfs(self.root)),
             }
             let pause = if self.rng.percent(60) { self.rng.millis(0, 30) } else { self.rng.millis(0, 1_500) };
             pass(pause).await;
         }
+        if self.root != NodeId::ROOT {
+            self.sim.vfs.forget(self.root, 1);
+        }
+    }
+
+    /// Where there are several, they are folders of the root, which waits for no host.
+    async fn enter_a_share(&mut self) {
+        let shares = self.sim.profile.shares;
+        if shares < 2 {
+            return;
+        }
+        let name = rig::share_name(self.rng.below(shares));
+        self.root = loop {
+            let text = name.clone();
+            let look =
+                async move |vfs: Vfs, deadline| vfs.lookup(NodeId::ROOT, text.as_bytes(), deadline).await;
+            if let Some(answer) = self.ask("lookup of a share", look).await {
+                break answer.result.expect("a share is shown in any case").node;
+            }
+        };
     }
 
     /// Calls the vfs with a deadline; now and then loses patience earlier.
@@ -132,7 +161,7 @@ impl Program {
 
     fn root(&self) -> Folder {
         let key = self.sim.world.lock().at("").unwrap();
-        Folder { node: NodeId::ROOT, key, since: 0 }
+        Folder { node: self.root, key, since: 0 }
     }
 
     /// The root or a folder in it; to be left again.
@@ -152,7 +181,7 @@ impl Program {
     }
 
     pub(crate) fn leave(&self, folder: &Folder) {
-        if folder.node != NodeId::ROOT {
+        if folder.node != self.root {
             self.sim.vfs.forget(folder.node, 1);
         }
     }
@@ -170,7 +199,7 @@ impl Program {
         let known = Span { from: folder.since, to: span.to };
         let (found, span) = answer.checked(&sim, || {
             let world = sim.world.lock();
-            let lost = folder.node != NodeId::ROOT && world.lost_a_name(folder.key, known);
+            let lost = folder.node != self.root && world.lost_a_name(folder.key, known);
             Allowed { absent: world.may_miss((folder.key, known), name, span), stale: lost }
         })?;
         sim.world.lock().check_found((folder.key, known), name, span, &found);
@@ -308,16 +337,21 @@ impl Program {
 
     /// Answered in any case, and soon.
     async fn look_at_the_root(&mut self) {
-        let began = now();
-        let answer = self
-            .ask("getattr of the root", |vfs, deadline| async move {
-                vfs.attr(NodeId::ROOT, By::Name, deadline).await
+        let (began, root) = (now(), self.root);
+        let answer =
+            self.ask("getattr of the root", |vfs, deadline| async move {
+                vfs.attr(root, By::Name, deadline).await
             })
             .await;
         let Some(Answer { result, .. }) = answer else { return };
         let found = result.expect("the root is shown in any case");
         assert_eq!(key_of(&found.attr.id), self.root().key);
         assert!(began.elapsed() <= ROOT_PATIENCE + SLACK, "the root took {:?}", began.elapsed());
+        let shares = self.sim.profile.shares;
+        if shares > 1 {
+            let (folder, _) = self.sim.vfs.attr_cached(NodeId::ROOT).expect("the mount's own");
+            assert_eq!(u64::from(folder.attr.links), 2 + shares);
+        }
     }
 }
 

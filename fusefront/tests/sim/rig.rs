@@ -25,7 +25,7 @@ use uring::{
     Pool, PoolConfig,
     testing::{DiskFaults, FaultyDisk},
 };
-use wire::Name;
+use wire::{Name, Timestamp};
 use wormhole_fusefront::{
     read::{ReadConfig, ReadPath},
     readahead::Limits,
@@ -67,6 +67,8 @@ pub(crate) struct Profile {
     pub(crate) programs: u64,
     /// Entries of a folder that takes several pages to list; none in most runs.
     pub(crate) crowd: u64,
+    /// Shares of the one folder; several are folders of the mount, and every file is a node in each.
+    pub(crate) shares: u64,
 }
 
 impl Profile {
@@ -108,6 +110,7 @@ impl Profile {
             deadline: Duration::from_secs(*rng.pick(&[5, 10, 30])),
             programs: rng.between(2, 5),
             crowd: if rng.percent(6) { 1_200 } else { 0 },
+            shares: if rng.percent(25) { 2 } else { 1 },
         }
     }
 
@@ -140,7 +143,7 @@ pub(crate) struct Sim {
     /// The buffers of every host there was.
     host_pools: Mutex<Vec<Pool>>,
     identity: Identity,
-    share: ShareConfig,
+    shares: Vec<ShareConfig>,
     client: Client,
     pool: Pool,
     l1: L1,
@@ -162,10 +165,11 @@ impl Sim {
         let link = Link::new(profile.link.clone());
         let disk = FaultyDisk::new(profile.seed);
         disk.set(profile.disk);
-        let share = ShareConfig::new(Name::new(b"share").unwrap(), folder.to_owned());
+        let share = |n| ShareConfig::new(Name::new(share_name(n).as_bytes()).unwrap(), folder.to_owned());
+        let shares: Vec<_> = (0..profile.shares).map(share).collect();
         let identity = Identity::generate().unwrap();
         let running = run_host(
-            &Site { profile: &profile, share: &share, identity: &identity, link: &link, disk: &disk },
+            &Site { profile: &profile, shares: &shares, identity: &identity, link: &link, disk: &disk },
             1,
         );
         let ticket = running.host.ticket(identity.public_key(), vec![HOST.to_string()]);
@@ -178,7 +182,10 @@ impl Sim {
         let config = ReadConfig { host_key, ahead_deadline: Duration::from_secs(30), limits };
         let lane = Handle::current();
         let reads = ReadPath::new(client.clone(), l1.clone(), lane.clone(), config, stats.clone());
-        let root = MountRoot::Share(client.welcome().shares[0].clone());
+        let root = match client.welcome().shares.as_slice() {
+            [share] => MountRoot::Share(share.clone()),
+            _ => MountRoot::Folder { uid: 0, gid: 0, made: Timestamp::default() },
+        };
         let vfs = Vfs::new(VfsParts { client: client.clone(), lane, root, reads, stats: stats.clone() });
         let always = profile.is_tight().then(|| now() + Duration::from_secs(1 << 30));
         Sim {
@@ -191,7 +198,7 @@ impl Sim {
             host_pools: Mutex::new(vec![running.host.pool()]),
             running: Mutex::new(Some(running)),
             identity,
-            share,
+            shares,
             client,
             pool,
             l1,
@@ -258,8 +265,8 @@ impl Sim {
     pub(crate) fn start_host(&self) {
         let mut pools = self.host_pools.lock();
         let boot = 1 + pools.len() as u64;
-        let Sim { profile, share, identity, link, disk, .. } = self;
-        let running = run_host(&Site { profile, share, identity, link, disk }, boot);
+        let Sim { profile, shares, identity, link, disk, .. } = self;
+        let running = run_host(&Site { profile, shares, identity, link, disk }, boot);
         pools.push(running.host.pool());
         *self.running.lock() = Some(running);
     }
@@ -329,16 +336,16 @@ impl Sim {
 /// What a host is started from, each time.
 struct Site<'a> {
     profile: &'a Profile,
-    share: &'a ShareConfig,
+    shares: &'a [ShareConfig],
     identity: &'a Identity,
     link: &'a Link,
     disk: &'a FaultyDisk,
 }
 
 fn run_host(site: &Site<'_>, boot: u64) -> Running {
-    let Site { profile, share, identity, link, disk } = *site;
+    let Site { profile, shares, identity, link, disk } = *site;
     let host = SimulatedHost::new(HostParts {
-        shares: vec![share.clone()],
+        shares: shares.to_owned(),
         ticket_key: [7; 32],
         boot,
         memory_bytes: profile.host_bytes,
@@ -349,6 +356,11 @@ fn run_host(site: &Site<'_>, boot: u64) -> Running {
     let config = ServerConfig { congestion: CongestionControl::Cubic, ..ServerConfig::new(identity.clone()) };
     let server = host.serve(link, HOST, config).unwrap();
     Running { host, server }
+}
+
+/// The name of a share.
+pub(crate) fn share_name(number: u64) -> String {
+    format!("share-{number}")
 }
 
 /// The files that a run begins with.

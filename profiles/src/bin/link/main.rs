@@ -33,7 +33,7 @@ struct Args {
     #[arg(long, required_unless_present = "measure")]
     target: Option<SocketAddr>,
     /// Measure the link itself on this machine, with traffic of its own, and end
-    #[arg(long, conflicts_with_all = ["target", "tcp", "report"])]
+    #[arg(long, conflicts_with_all = ["target", "listen", "report"])]
     measure: bool,
     /// Carry TCP connections instead of UDP datagrams
     #[arg(long)]

@@ -1,5 +1,7 @@
 //! `wormhole-link --measure`: what the link really does on this machine, before anything else is measured across it.
 
+mod tcp;
+
 use std::fmt::Write;
 use std::io::IoSliceMut;
 use std::net::{SocketAddr, UdpSocket};
@@ -10,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
-use wormhole_profiles::link::{Link, LinkConfig};
+use wormhole_profiles::link::{Link, LinkConfig, LinkReport, Protocol};
 
 const PINGS: usize = 200;
 const PING_BYTES: usize = 64;
@@ -23,23 +25,17 @@ const HEADERS_BYTES: usize = 28;
 /// What the far end of the link holds while its thread is off its core.
 const SINK_BUFFER_BYTES: usize = 4 << 20;
 
-/// Measures a link of `config`: its idle round trip, then what it carries of 98 % and of 120 % of its rate, each for
-/// `lasting`.
+/// Measures a link of `config`: its idle round trip, then what it carries of 98 % and of 120 % of its rate (TCP: of all
+/// that one connection brings), each for `lasting`.
 pub(crate) fn run(config: &LinkConfig, lasting: Duration) -> anyhow::Result<String> {
     let config = LinkConfig { listen: "127.0.0.1:0".parse()?, ..config.clone() };
-    let mut text = String::new();
+    if config.protocol == Protocol::Tcp {
+        return tcp::run(&config, lasting);
+    }
     let sink = Sink::start()?;
+    let direct = round_trips(sink.address, Duration::ZERO)?;
     let link = Link::start(&config, sink.address)?;
-    let trips = round_trips(&link, config.rtt)?;
-    let at = |share: usize| trips[(trips.len() - 1) * share / 100];
-    writeln!(
-        text,
-        "round trip: {:?} configured, p50 {:?}, p99 {:?} ({} of {PINGS} pings came back)",
-        config.rtt,
-        at(50),
-        at(99),
-        trips.len()
-    )?;
+    let mut text = round_trips(link.address(), config.rtt)?.describe(config.rtt, &direct);
     for percent in [98, 120] {
         text.push_str(&load(&link, &sink, &config, Load { percent, lasting })?);
     }
@@ -47,10 +43,48 @@ pub(crate) fn run(config: &LinkConfig, lasting: Duration) -> anyhow::Result<Stri
     Ok(text)
 }
 
-/// The rounds trips of single packets on the idle link, the shortest first.
-fn round_trips(link: &Link, rtt: Duration) -> anyhow::Result<Vec<Duration>> {
+/// Round trips, the shortest first; at least one.
+struct Trips(Vec<Duration>);
+
+impl Trips {
+    fn new(mut trips: Vec<Duration>) -> anyhow::Result<Self> {
+        anyhow::ensure!(!trips.is_empty(), "no ping came back");
+        trips.sort_unstable();
+        Ok(Self(trips))
+    }
+
+    fn percentile(&self, share: usize) -> Duration {
+        self.0[(self.0.len() - 1) * share / 100]
+    }
+
+    /// One line, against a round trip of `configured` and those without the link.
+    fn describe(&self, configured: Duration, direct: &Trips) -> String {
+        let (median, without) = (self.percentile(50), direct.percentile(50));
+        format!(
+            "round trip: {configured:?} configured, p50 {median:?}, p99 {:?} ({} of {PINGS} came back); p50 without the \
+             link {without:?}, so the link has {:?}\n",
+            self.percentile(99),
+            self.0.len(),
+            median.saturating_sub(without)
+        )
+    }
+}
+
+/// What the link's thread used between two reports, against the time and the bytes.
+fn cost(before: &LinkReport, after: &LinkReport) -> String {
+    let cpu = (after.cpu - before.cpu).as_secs_f64();
+    let gib = (after.up.bytes - before.up.bytes) as f64 / f64::from(1 << 30);
+    format!(
+        "cpu {:.1} % of a core, {:.2} CPU-s/GiB",
+        100.0 * cpu / (after.elapsed - before.elapsed).as_secs_f64(),
+        if gib > 0.0 { cpu / gib } else { 0.0 }
+    )
+}
+
+/// The round trips of single packets where nothing else is on its way.
+fn round_trips(address: SocketAddr, rtt: Duration) -> anyhow::Result<Trips> {
     let client = UdpSocket::bind("127.0.0.1:0")?;
-    client.connect(link.address())?;
+    client.connect(address)?;
     client.set_read_timeout(Some(rtt * 2 + Duration::from_millis(100)))?;
     let mut trips = Vec::new();
     for _ in 0..PINGS {
@@ -61,9 +95,7 @@ fn round_trips(link: &Link, rtt: Duration) -> anyhow::Result<Vec<Duration>> {
             trips.push(sent.elapsed());
         }
     }
-    trips.sort_unstable();
-    anyhow::ensure!(!trips.is_empty(), "no ping came back across the link");
-    Ok(trips)
+    Trips::new(trips)
 }
 
 /// Packets of the MTU at a share of the link's rate.
@@ -106,17 +138,14 @@ fn load(
     let (since, bits, before) = counted_from.context("the load was over before it counted")?;
     let (seconds, after) = (since.elapsed().as_secs_f64(), link.report());
     let carried = (sink.wire_bits() - bits) as f64 / seconds / 1e6;
-    let cpu = (after.cpu - before.cpu).as_secs_f64();
-    let gib = (after.up.bytes - before.up.bytes) as f64 / f64::from(1 << 30);
     Ok(format!(
         "load of {percent} %: {carried:.3} of {:.3} Mbit/s carried, {:.0} packets/s, {} dropped by the queue, {} lost, \
-         cpu {:.1} % of a core, {:.2} CPU-s/GiB\n",
+         {}\n",
         config.rate_bps as f64 / 1e6,
         (after.up.packets - before.up.packets) as f64 / seconds,
         after.up.drops_queue - before.up.drops_queue,
         after.up.drops_loss - before.up.drops_loss,
-        100.0 * cpu / (after.elapsed - before.elapsed).as_secs_f64(),
-        if gib > 0.0 { cpu / gib } else { 0.0 }
+        cost(&before, &after)
     ))
 }
 
@@ -185,5 +214,13 @@ mod tests {
         let text = run(&config, Duration::from_millis(300)).unwrap();
         assert!(text.starts_with("round trip: 200µs configured, p50 "), "{text}");
         assert!(text.contains("load of 120 %") && text.contains("CPU-s/GiB"), "{text}");
+    }
+
+    #[test]
+    fn a_tcp_link_too() {
+        let rtt = Duration::from_micros(200);
+        let config = LinkConfig { rtt, protocol: Protocol::Tcp, ..Profile::WanGood.into() };
+        let text = run(&config, Duration::from_millis(300)).unwrap();
+        assert!(text.contains("200 of 200 came back") && text.contains("one connection: "), "{text}");
     }
 }

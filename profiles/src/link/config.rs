@@ -19,6 +19,8 @@ const TCP_HEADERS_V6: u32 = 40 + 32;
 /// between the two. At 1 Gbit/s 100 us are eight packets of 1,500 bytes.
 const QUANTUM_MIN: Duration = Duration::from_micros(100);
 const QUANTUM_MAX: Duration = Duration::from_millis(1);
+/// A packet leaves early by so much at most, and by no more than a sixteenth of the delay.
+const LEAD_MAX: Duration = Duration::from_micros(50);
 /// The least default queue: a link of few bytes in flight still takes one burst of a sender.
 const QUEUE_PACKETS_MIN: u64 = 32;
 /// What one direction may hold in memory, queue and packets on their way together.
@@ -177,6 +179,11 @@ impl LinkConfig {
     /// The time between two looks at a busy link.
     pub(super) fn quantum(&self) -> Duration {
         (self.rtt / 100).clamp(QUANTUM_MIN, QUANTUM_MAX)
+    }
+
+    /// How early a packet may leave, to make up for timers that are late.
+    pub(super) fn lead_max(&self) -> Duration {
+        (self.delay() / 16).min(LEAD_MAX)
     }
 
     /// What one direction holds at most: the queue, what is on its way, and the packets at either end.

@@ -117,7 +117,7 @@ impl TcpRelay {
         socket.bind(&config.listen.into())?;
         socket.listen(BACKLOG)?;
         let listener = TcpListener::from(socket);
-        let poller = Poller::new(stopper)?;
+        let poller = Poller::new(stopper, config.lead_max())?;
         poller.add(&listener, LISTENER, Trigger::Readable)?;
         let address = listener.local_addr()?;
         Ok(Self {
@@ -238,10 +238,11 @@ impl TcpRelay {
             let Some(connection) = self.connections.get_mut(&id) else { continue };
             let Connection { client, server, up, down } = connection;
             let now = self.poller.now();
+            let times = Times { now, due_by: self.poller.due_by(now) };
             let outcome =
-                pass(&self.rules, now, (client, up, server), (&mut self.up, scratch)).and_then(|sent| {
+                pass(&self.rules, times, (client, up, server), (&mut self.up, scratch)).and_then(|sent| {
                     moved += sent;
-                    pass(&self.rules, now, (server, down, client), (&mut self.down, scratch))
+                    pass(&self.rules, times, (server, down, client), (&mut self.down, scratch))
                 });
             match outcome {
                 Ok(sent) => moved += sent,
@@ -291,15 +292,22 @@ impl Rules {
     }
 }
 
+/// When a turn is, and what leaves in it.
+#[derive(Clone, Copy)]
+struct Times {
+    now: Duration,
+    due_by: Duration,
+}
+
 /// Moves one direction on: out what is due, in what the link has room for. Returns the bytes read.
 fn pass(
     rules: &Rules,
-    now: Duration,
+    Times { now, due_by }: Times,
     (from, stream, to): (&mut Side, &mut Stream, &mut Side),
     (way, scratch): (&mut Way, &mut [u8]),
 ) -> io::Result<usize> {
     while to.writable {
-        let due = stream.due(now, &mut way.counts);
+        let due = stream.due(due_by, &mut way.counts);
         if due.is_empty() {
             break;
         }
@@ -308,7 +316,7 @@ fn pass(
             Err(why) => to.writable = may_go_on(&why)?,
         }
     }
-    if stream.ends(now) {
+    if stream.ends(due_by) {
         // A socket whose other end is gone already has nothing to shut.
         let _ = to.socket.shutdown(Shutdown::Write);
     }

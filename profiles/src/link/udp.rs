@@ -115,7 +115,7 @@ impl UdpRelay {
         board: Arc<Board>,
     ) -> io::Result<Self> {
         let listener = Port::bind(config.listen)?;
-        let poller = Poller::new(stopper)?;
+        let poller = Poller::new(stopper, config.lead_max())?;
         poller.add(listener.socket(), LISTENER, Trigger::Readable)?;
         // A flow outlives its packets: they are on the link for less than the queue and the delay take.
         let longest =
@@ -180,14 +180,15 @@ impl UdpRelay {
     /// Hands on all that is due and returns the time of it.
     fn release(&mut self) -> Duration {
         let now = self.poller.now();
+        let times = (now, self.poller.due_by(now));
         let Self { listener, target, flows, .. } = self;
-        let up = release_way(&mut self.up, now, |burst, packets| {
+        let up = release_way(&mut self.up, times, |burst, packets| {
             flows.find(burst.label.flow).map_or(0, |flow| {
                 let route = Route { to: *target, from: None, ecn: burst.label.ecn };
                 flow.port.send(packets, burst.segment_bytes, route)
             })
         });
-        let down = release_way(&mut self.down, now, |burst, packets| {
+        let down = release_way(&mut self.down, times, |burst, packets| {
             flows.find(burst.label.flow).map_or(0, |flow| {
                 let route = Route { to: flow.client, from: flow.own_ip, ecn: burst.label.ecn };
                 listener.send(packets, burst.segment_bytes, route)
@@ -305,9 +306,13 @@ impl UdpRelay {
 }
 
 /// Sends what is due of one direction through `send`, which returns the packets that the kernel took.
-fn release_way(way: &mut Way, now: Duration, mut send: impl FnMut(&Burst, &[u8]) -> usize) -> bool {
+fn release_way(
+    way: &mut Way,
+    (now, due_by): (Duration, Duration),
+    mut send: impl FnMut(&Burst, &[u8]) -> usize,
+) -> bool {
     let mut released = false;
-    while let Some(burst) = way.line.burst(now, SEGMENTS_MAX) {
+    while let Some(burst) = way.line.burst(due_by, SEGMENTS_MAX) {
         let sent = send(&burst, way.line.contents(&burst));
         // Packets of a burst are alike; of a burst cut short, the last one's size is not worth a second look.
         let bytes = burst.len().min(sent * burst.segment_bytes);

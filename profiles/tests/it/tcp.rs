@@ -122,14 +122,15 @@ fn the_first_answer_takes_two_round_trips_and_later_ones_one() {
     for trips in 2..5 {
         client.write_all(&[1]).unwrap();
         client.read_exact(&mut [0]).unwrap();
-        assert!(started.elapsed() >= rtt * trips);
+        // Each way may be early by what its timer was expected to be late.
+        assert!(started.elapsed() >= rtt * trips - Duration::from_micros(100) * trips);
     }
     drop(client);
     service.join().unwrap();
 }
 
 #[test]
-fn the_rate_is_never_exceeded() {
+fn a_rate_is_not_exceeded() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let slow = LinkConfig { rate_bps: 20_000_000, ..config() };
     let link = Link::start(&slow, listener.local_addr().unwrap()).unwrap();

@@ -108,7 +108,7 @@ fn packets_go_both_ways_in_order_and_none_is_lost() {
 }
 
 #[test]
-fn a_round_trip_takes_no_less_than_configured() {
+fn a_round_trip_takes_what_is_configured_to_within_the_timers() {
     let echo = Echo::start("127.0.0.1:0");
     let rtt = Duration::from_millis(30);
     let link = Link::start(&LinkConfig { rtt, ..fast() }, echo.address).unwrap();
@@ -119,7 +119,8 @@ fn a_round_trip_takes_no_less_than_configured() {
         let sent = Instant::now();
         client.send(&[7]).unwrap();
         client.recv(&mut [0; 16]).unwrap();
-        assert!(sent.elapsed() >= rtt);
+        // Each way may be early by what its timer was expected to be late.
+        assert!(sent.elapsed() >= rtt - Duration::from_micros(100));
     }
 }
 

@@ -130,6 +130,9 @@ fn counters() -> Vec<(Counter, fn(&Report) -> u64)> {
             report.verifications
         }),
         count("mount.reconnects", "sessions after the first", |report| report.session.reconnects),
+        count("mount.busy_calls", "requests put off by a busy host and asked again", |report| {
+            report.session.busy_calls
+        }),
         count("mount.lost_packets", "packets to the host that were lost", |report| {
             report.session.lost_packets
         }),

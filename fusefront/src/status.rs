@@ -62,6 +62,9 @@ pub struct Session {
     pub since_s: u64,
     /// Sessions after the first.
     pub reconnects: u64,
+    /// Requests that the host put off because a limit of it was reached; each was asked again until its deadline.
+    #[serde(default)]
+    pub busy_calls: u64,
     /// Round-trip time in microseconds.
     pub rtt_us: u64,
     /// Bytes of a packet.
@@ -133,6 +136,13 @@ impl fmt::Display for Report {
         writeln!(f, "  {noun}      {} (pid {}, up {})", self.share, self.pid, Seconds(self.uptime_s))?;
         writeln!(f, "  session     {session}")?;
         self.fmt_loss(f)?;
+        if session.busy_calls > 0 {
+            writeln!(
+                f,
+                "  busy        {} requests put off by a busy host and asked again",
+                session.busy_calls
+            )?;
+        }
         writeln!(
             f,
             "  path        RTT {:.2} ms, MTU {}, window {}, {} packets lost, {} black holes",

@@ -33,9 +33,6 @@ use handle::Handles;
 use inode::{Found, NodeId, NodeTable, Place};
 use shares::{MountRoot, Shares};
 
-/// How soon a busy host is asked again, at first and at most.
-const BUSY_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
-
 /// The longest text of a symlink (`PATH_MAX`, limits.h, without the NUL): the kernel takes none that fills a page.
 const LINK_BYTES_MAX: usize = limits::TARGET_BYTES_MAX - 1;
 
@@ -333,20 +330,10 @@ impl Inner {
         self.call(request, deadline).await.map_err(VfsError::about_a_found_file)
     }
 
-    /// One request for names or attributes. A busy host is asked again until the deadline.
+    /// One request for names or attributes.
     async fn call(&self, request: Request, deadline: Instant) -> Result<Reply, VfsError> {
         self.stats.metadata_requests.add(1);
-        let (mut pause, pause_max) = BUSY_PAUSE;
-        loop {
-            let outcome = self.client.call(request.clone(), Class::Metadata, deadline).await;
-            match outcome.map_err(VfsError::from) {
-                Err(VfsError::Host { code: ErrorCode::Busy, .. }) if Instant::now() + pause < deadline => {
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(pause_max);
-                }
-                outcome => return outcome,
-            }
-        }
+        Ok(self.client.call(request, Class::Metadata, deadline).await?)
     }
 }
 

@@ -126,6 +126,8 @@ pub struct SessionStats {
     pub received_bytes: u64,
     /// Sessions after the first.
     pub reconnects: u64,
+    /// Calls that a busy or stopping host put off; each counts once, however often it was asked again.
+    pub busy_calls: u64,
     /// Since when it has been connected, or not.
     pub since: Instant,
 }
@@ -309,6 +311,7 @@ impl Client {
             sent_bytes: history.sent_bytes + live.udp_tx.bytes,
             received_bytes: history.received_bytes + live.udp_rx.bytes,
             reconnects: history.reconnects,
+            busy_calls: shared.held_up.load(Ordering::Relaxed),
             since: history.since,
         }
     }

@@ -23,6 +23,7 @@ fn report(mountpoint: &str) -> Report {
             rtt_us: 250,
             mtu_bytes: 1452,
             cwnd_bytes: 1 << 20,
+            busy_calls: 0,
             lost_packets: 1,
             black_holes: 0,
             sent_bytes: 10,

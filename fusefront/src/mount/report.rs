@@ -84,10 +84,11 @@ fn session(client: &Client) -> Session {
     Session {
         connected: stats.connected,
         peer: stats.peer.map(|peer| peer.to_string()),
-        lost_because: loss.as_ref().map(|loss| loss.reason.to_string()),
-        last_attempt: loss.and_then(|loss| loss.attempt).map(|attempt| attempt.to_string()),
+        lost_because: loss.as_ref().map(|loss| printable(&loss.reason)),
+        last_attempt: loss.and_then(|loss| loss.attempt).map(|attempt| printable(&attempt)),
         since_s: stats.since.elapsed().as_secs(),
         reconnects: stats.reconnects,
+        busy_calls: stats.busy_calls,
         rtt_us: stats.rtt_us,
         mtu_bytes: stats.mtu_bytes.into(),
         cwnd_bytes: stats.cwnd_bytes,
@@ -96,6 +97,11 @@ fn session(client: &Client) -> Session {
         sent_bytes: stats.sent_bytes,
         received_bytes: stats.received_bytes,
     }
+}
+
+/// A text that the host may have chosen, as one line that moves no cursor of a terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 fn reads(stats: &Stats) -> Reads {
@@ -107,5 +113,16 @@ fn reads(stats: &Stats) -> Reads {
         readahead_bytes: stats.host_readahead_bytes.get(),
         readahead_cancelled: stats.readahead_cancelled.get(),
         copied_bytes: stats.copied_gather_bytes.get(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_of_the_host_is_one_harmless_line() {
+        assert_eq!(printable("stopped: a\nb\u{1b}[2Jc\u{9b}d"), "stopped: a\u{fffd}b\u{fffd}[2Jc\u{fffd}d");
+        assert_eq!(printable("closed by peer: süß"), "closed by peer: süß");
     }
 }

@@ -104,6 +104,13 @@ impl Host {
         crate::rig::Mount::start(command, &ticket, arguments)
     }
 
+    /// Runs `wormhole` where the mounts of this host are found.
+    pub(crate) fn run(&self, arguments: &[&str]) -> std::process::Output {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_wormhole"));
+        command.env("XDG_RUNTIME_DIR", self.scratch.path()).env_remove("WORMHOLE_LOG");
+        crate::rig::finish(command.args(arguments))
+    }
+
     /// How often it was asked so far.
     pub(crate) fn asked(&self) -> u64 {
         self.asked.load(Relaxed)

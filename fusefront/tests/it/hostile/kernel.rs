@@ -6,14 +6,17 @@ use std::{
     os::unix::fs::{FileExt, MetadataExt},
     path::Path,
     process::Command,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    thread,
+    time::{Duration, Instant},
 };
 
 use nix::errno::Errno;
 use transport::Answer;
-use wire::{Attr, FileKind, Reply, Request, Timestamp};
+use wire::{Attr, ErrorCode, FileKind, Reply, Request, Timestamp};
 
 use super::host::{Host, absent, attr, dir, entry, file, page, path, usual};
-use crate::rig::{can_mount, finish};
+use crate::rig::{PATIENCE, can_mount, finish};
 
 fn number<T>(outcome: io::Result<T>) -> Option<Errno> {
     outcome.err()?.raw_os_error().map(Errno::from_raw)
@@ -135,11 +138,39 @@ fn what_a_host_says_of_files_breaks_nothing() {
         Some(Errno::EIO),
         "there at each look, and at no read, until the deadline"
     );
-    assert!(names(&mount.join("turns")).unwrap().is_empty(), "the latest look counts");
+    // The kernel may trust the listing for a second.
+    let until = Instant::now() + PATIENCE; // clock: the kernel's TTL runs on the real one
+    while number(names(&mount.join("turns"))) == Some(Errno::ENOTDIR) {
+        assert!(Instant::now() < until, "the latest look counts"); // clock: the bound of the wait
+        thread::sleep(Duration::from_millis(20)); // clock: between two looks; the condition ends the wait
+    }
+    assert!(names(&mount.join("turns")).unwrap().is_empty());
     assert!(fs::metadata(mount.join("turns")).unwrap().is_dir());
     assert_eq!(number(fs::read_link(mount.join("nul"))), Some(Errno::EIO));
     assert_eq!(number(fs::read_link(mount.join("long"))), Some(Errno::ENAMETOOLONG));
     let listed = finish(Command::new("ls").arg("-l").arg(mount.path()));
     assert!(listed.status.success(), "{listed:?}");
     assert!(finish(Command::new("df").arg(mount.path())).status.success());
+}
+
+#[test]
+fn a_busy_host_is_asked_again_and_status_says_so() {
+    if !can_mount() {
+        return;
+    }
+    let turn = AtomicU64::new(0);
+    let host = Host::new(move |request| match (request, path(request).as_str()) {
+        (Request::Stat(_), "later") if turn.fetch_add(1, Relaxed) < 3 => Some(ErrorCode::Busy.into()),
+        (Request::Stat(_), "never") => Some(ErrorCode::Busy.into()),
+        (Request::Stat(_), "later") => attr(file(5, 3)),
+        _ => usual(request),
+    });
+    let mount = host.mount(&["--deadline", "2s"]);
+    let mountpoint = mount.path().to_str().unwrap().to_owned();
+    let status = || String::from_utf8(host.run(&["status", &mountpoint]).stdout).unwrap();
+    assert!(!status().contains("busy"), "{}", status());
+    assert_eq!(fs::metadata(mount.join("later")).unwrap().len(), 3);
+    assert!(status().contains("1 requests put off by a busy host"), "{}", status());
+    assert_eq!(number(fs::metadata(mount.join("never"))), Some(Errno::EIO), "at the deadline");
+    assert!(host.asked() < 100, "asked {} times", host.asked());
 }

@@ -127,6 +127,11 @@ pub fn ask(state_dir: &Path, request: &Request) -> Result<(Response, Answerer), 
             Err(ControlError::Files(HostError::StateLocked { .. })) if Instant::now() < until => {
                 thread::sleep(LOCK_PAUSE);
             }
+            Err(ControlError::Files(HostError::State { source, .. }))
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                return Err(ControlError::Forbidden { state_dir: state(), source });
+            }
             Err(error) => return Err(error),
         }
     }

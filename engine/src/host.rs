@@ -32,6 +32,11 @@ use crate::{
 /// How often idle files are closed and idle memory is given back.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
+/// How long a starting host waits for the state directory.
+const LOCK_DEADLINE: Duration = Duration::from_secs(1);
+/// Between two looks at it.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
 /// A running host. Dropped without [`Host::stop`] it cuts its sessions.
 pub struct Host {
     // `None` where the state directory's file system has no sockets.
@@ -52,7 +57,7 @@ impl Host {
     pub fn start(config: HostConfig) -> Result<Host, HostError> {
         config.validate()?;
         let shares = open_shares(&config.shares)?;
-        let state = StateDir::open(&config.state_dir)?;
+        let state = open_state(&config.state_dir)?;
         let identity = state.identity()?;
         let tickets = Tickets::open(state.ticket_key()?, &config.state_dir)?;
         let disk = open_disk(&config)?;
@@ -262,6 +267,17 @@ fn open_control(lane: &Lane, state_dir: &Path, desk: &Arc<Desk>) -> Option<Contr
                  stopped; another --state-dir, on a local file system, mends that"
             );
             None
+        }
+    }
+}
+
+/// Opens the state directory. A command about tickets may have it for a moment; another host has it for good.
+fn open_state(path: &Path) -> Result<StateDir, HostError> {
+    let until = Instant::now() + LOCK_DEADLINE;
+    loop {
+        match StateDir::open(path) {
+            Err(HostError::StateLocked { .. }) if Instant::now() < until => std::thread::sleep(LOCK_PAUSE),
+            outcome => return outcome,
         }
     }
 }

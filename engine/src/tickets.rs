@@ -81,8 +81,8 @@ pub struct Revoked {
     /// The ticket.
     #[serde(with = "json::id")]
     pub id: TicketId,
-    /// What it is called; empty where it is not in the list.
-    pub label: String,
+    /// What it is called; `None` where it is not in the list, which a mistyped id is not either.
+    pub label: Option<String>,
     /// Live sessions it ended.
     pub sessions: usize,
 }
@@ -289,12 +289,13 @@ impl Tickets {
         })
     }
 
-    /// Which ticket people mean: its id, the beginning of its id, or its label.
+    /// Which ticket people mean: its id, the beginning of its id, or its label. A whole id need not be in the list.
     ///
     /// # Errors
     /// When it is none, or several.
     pub(crate) fn find(&self, text: &str) -> Result<TicketId, TicketError> {
-        if let Some(id) = TicketId::parse(text) {
+        let whole = TicketId::parse(text);
+        if let Some(id) = whole.filter(|&id| self.record(id).is_some()) {
             return Ok(id);
         }
         let digits = text.to_ascii_lowercase();
@@ -311,7 +312,7 @@ impl Tickets {
             found.retain(|(_, _, revoked)| !revoked);
         }
         match &found[..] {
-            [] => Err(TicketError::Unknown { text: text.to_owned() }),
+            [] => whole.ok_or_else(|| TicketError::Unknown { text: text.to_owned() }),
             [(id, _, _)] => Ok(*id),
             several => Err(TicketError::Ambiguous {
                 text: text.to_owned(),
@@ -334,14 +335,14 @@ impl Tickets {
                 }
                 pages.changed();
                 let sessions = pages.sessions_of(id).filter(|occupant| occupant.revoke()).count();
-                let label = pages.registry.get(id).map(|record| record.label.clone()).unwrap_or_default();
+                let label = pages.registry.get(id).map(|record| record.label.clone());
                 done.push(Revoked { id, label, sessions });
             }
             Ok(done)
         })?;
         for Revoked { id, label, sessions } in &revoked {
             metrics::revoked();
-            tracing::info!(ticket = %id, label, sessions, "ticket revoked");
+            tracing::info!(ticket = %id, label = label.as_deref().unwrap_or_default(), sessions, "ticket revoked");
         }
         self.save()
             .map_err(|source| TicketError::RevokedUnsaved { path: self.book.path().to_owned(), source })?;

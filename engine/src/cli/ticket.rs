@@ -296,7 +296,13 @@ fn revoke(args: &RevokeArgs) -> Result<(), Failure> {
             (Answerer::Host, 1) => "1 mount was cut off".to_owned(),
             (Answerer::Host, n) => format!("{n} mounts were cut off"),
         };
-        writeln!(text, "revoked {id}{}: {ended}", called(&table::shown(label.as_bytes())))?;
+        let name = match &label {
+            Some(label) => called(&table::shown(label.as_bytes())),
+            None => {
+                ", which is not in the list; if the id is right, its ticket opens nothing any more".to_owned()
+            }
+        };
+        writeln!(text, "revoked {id}{name}: {ended}")?;
     }
     Ok(print(text.as_bytes())?)
 }

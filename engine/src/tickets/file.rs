@@ -155,6 +155,19 @@ mod tests {
     }
 
     #[test]
+    fn what_root_writes_belongs_to_the_owner_of_the_folder() {
+        if !rustix::process::geteuid().is_root() {
+            #[expect(clippy::print_stderr, reason = "a skipped test says so")]
+            let () = eprintln!("SKIPPED: only root can write for others");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(dir.path(), Some(65_534), Some(65_534)).unwrap();
+        save(&path_in(dir.path()), &registry()).unwrap();
+        assert_eq!(path_in(dir.path()).metadata().unwrap().uid(), 65_534);
+    }
+
+    #[test]
     fn a_file_that_cannot_be_read_is_named() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(path_in(dir.path())).unwrap();

@@ -159,10 +159,12 @@ fn a_ticket_is_meant_by_its_id_a_part_of_it_or_its_label() {
     insert([0xab, 1, 0, 0, 0, 0, 0, 0], "laptop");
     insert([0xab, 2, 0, 0, 0, 0, 0, 0], "farm");
     insert([0xcd, 0, 0, 0, 0, 0, 0, 0], "farm");
+    insert([0xef, 1, 0, 0, 0, 0, 0, 0], "fedcba9876543210");
     let found = |text: &str| tickets.find(text).map(|id| id.0[..2].to_vec());
     assert_eq!(found("laptop").unwrap(), [0xab, 1]);
     assert_eq!(found("AB02").unwrap(), [0xab, 2]);
     assert_eq!(found("0123456789abcdef").unwrap(), [0x01, 0x23], "also one that is not listed");
+    assert_eq!(found("fedcba9876543210").unwrap(), [0xef, 1], "a label that looks like an id");
     for text in ["ab", "farm"] {
         let error = found(text).unwrap_err();
         assert!(matches!(&error, TicketError::Ambiguous { found, .. } if found.len() == 2), "{error}");

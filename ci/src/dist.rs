@@ -14,12 +14,8 @@ use crate::step;
 const PROGRAMS: [(&str, &str); 2] =
     [("wormhole-engine", "wormhole-engine"), ("wormhole", "wormhole-fusefront")];
 
-/// A shell, and what it wants the file of a program to be called.
-const SHELLS: [(&str, fn(&str) -> String); 3] = [
-    ("bash", |program| program.to_owned()),
-    ("zsh", |program| format!("_{program}")),
-    ("fish", |program| format!("{program}.fish")),
-];
+/// A shell, and what it wants before and behind a program's name to find the file.
+const SHELLS: [(&str, &str, &str); 3] = [("bash", "", ""), ("zsh", "_", ""), ("fish", "", ".fish")];
 
 /// Builds the programs for release and fills `target/dist` anew.
 pub(crate) fn run(repo: &Repo) -> Result<(), Failure> {
@@ -40,10 +36,10 @@ pub(crate) fn run(repo: &Repo) -> Result<(), Failure> {
         let copy = bin.join(program);
         fs::copy(&built, &copy).map_err(|why| format!("cannot copy {}: {why}", built.display()))?;
         step::run(Command::new(&copy).args(["man", "--out"]).arg(&man))?;
-        for (shell, name) in SHELLS {
+        for (shell, before, behind) in SHELLS {
             let folder = dist.join("completions").join(shell);
             make(&folder)?;
-            completions(&copy, shell, &folder.join(name(program)))?;
+            completions(&copy, shell, &folder.join(format!("{before}{program}{behind}")))?;
         }
     }
     for sample in ["engine/host.example.toml", "fusefront/mount.example.toml"] {

@@ -69,11 +69,16 @@ impl Latencies {
     }
 }
 
+/// A counter, and where its number is.
+type Counted = (Counter, fn(&Report) -> u64);
+/// A gauge, and where its number is.
+type Gauged = (Gauge, fn(&Report) -> f64);
+
 /// Handles to what [`Report`] has; they count nowhere until the process installs a recorder.
 #[derive(Debug)]
 pub struct Metrics {
-    counters: Vec<(Counter, fn(&Report) -> u64)>,
-    gauges: Vec<(Gauge, fn(&Report) -> f64)>,
+    counters: Vec<Counted>,
+    gauges: Vec<Gauged>,
 }
 
 impl Metrics {
@@ -100,7 +105,7 @@ impl Metrics {
     }
 }
 
-fn counters() -> Vec<(Counter, fn(&Report) -> u64)> {
+fn counters() -> Vec<Counted> {
     let of = |name: &'static str, unit: Unit, help: &'static str, value: fn(&Report) -> u64| {
         describe_counter!(name, unit, help);
         (counter!(name), value)
@@ -145,7 +150,7 @@ fn counters() -> Vec<(Counter, fn(&Report) -> u64)> {
 }
 
 // All of these are far below 2^53.
-fn gauges() -> Vec<(Gauge, fn(&Report) -> f64)> {
+fn gauges() -> Vec<Gauged> {
     let of = |name: &'static str, unit: Unit, help: &'static str, value: fn(&Report) -> f64| {
         describe_gauge!(name, unit, help);
         (gauge!(name), value)

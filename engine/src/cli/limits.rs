@@ -15,7 +15,7 @@ type Bound = Count<1, 1_000_000>;
 type Bytes = Size<{ 2 << 20 }, { 4 << 30 }>;
 
 /// Bounds, where they are given.
-#[derive(Clone, Debug, Default, Args, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Args, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitOptions {

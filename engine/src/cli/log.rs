@@ -84,7 +84,10 @@ impl LogConfig {
             }
         }
         panic::set_hook(Box::new(|panicked| {
-            let reason = panicked.payload_as_str().unwrap_or("no reason given").replace('\n', " ");
+            let payload = panicked.payload();
+            let text = payload.downcast_ref::<&str>().copied();
+            let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+            let reason = text.unwrap_or("no reason given").replace('\n', " ");
             let place = panicked.location().map(ToString::to_string).unwrap_or_default();
             let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
             tracing::error!(place, thread, reason, "panicked: this is a fault of wormhole, please report it");

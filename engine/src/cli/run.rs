@@ -14,7 +14,7 @@ use super::{
     failure::{self, Failure, one_line},
     help, pages, status, ticket, topics,
 };
-use crate::{host::Host, state::write_private};
+use crate::{error::HostError, host::Host, state::write_private};
 
 /// Reads the command line, does it, and says how it went.
 pub fn main() -> ExitCode {
@@ -51,7 +51,7 @@ fn host(args: HostArgs) -> Result<(), Failure> {
     };
     // Before the host makes its counters.
     let endpoint = metrics.map(Endpoint::bind).transpose()?;
-    let host = Host::start(config)?;
+    let host = Host::start(config).map_err(refused)?;
     if let Some(endpoint) = endpoint {
         runtime.spawn(endpoint.serve(host.sampler()));
     }
@@ -80,6 +80,16 @@ fn host(args: HostArgs) -> Result<(), Failure> {
     }
     // Without running destructors of what may still hang on a disk: the kernel cleans up after a process.
     std::process::exit(0);
+}
+
+/// What a host says of its options is wrong usage; all else is a failure.
+fn refused(error: HostError) -> Failure {
+    match error {
+        HostError::Config(_) | HostError::Pattern { .. } | HostError::PatternCount { .. } => {
+            Failure::Usage(one_line(&error.into()))
+        }
+        _ => error.into(),
+    }
 }
 
 /// What reads the disk, in words.

@@ -1,11 +1,11 @@
-//! Those who look after a host: a service manager, told in the words of sd_notify(3), and a monitor that reads counters.
+//! A service manager that looks after a host, told in the words of sd_notify(3).
 
 use std::{fs, os::unix::net::UnixDatagram, time::Duration};
 
 use rustix::process::Signal;
 
 use crate::{
-    process::{Counters, Ready, command, free_address, start},
+    process::{Ready, command, start},
     rig::Peer,
 };
 
@@ -32,21 +32,6 @@ fn the_service_manager_is_told_when_it_serves_and_when_it_stops() {
     host.process.signal(Signal::TERM);
     assert_eq!(told(&manager).trim_end(), "STOPPING=1");
     assert_eq!(host.process.0.wait().unwrap().code(), Some(0));
-}
-
-#[test]
-fn every_counter_is_explained_to_whoever_watches() {
-    let (dir, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let metrics = free_address();
-    let host = Ready::start(command(state.path()).arg(dir.path()).args(["--metrics", &metrics.to_string()]));
-    Peer::connect(host.ticket.clone()).unwrap().close();
-    let readme = include_str!("../../README.md");
-    let counters = Counters::of(metrics);
-    assert!(counters.names().count() > 10);
-    for name in counters.names() {
-        assert!(readme.contains(name), "README.md does not say what {name} is");
-    }
-    host.end();
 }
 
 #[test]

@@ -104,6 +104,9 @@ fn what_is_wrong_is_said_with_its_place() {
     assert!(flag.starts_with("wormhole-engine: --bandwidth: \"10Mb/s\" has no known unit"), "{flag}");
     let limits = misuse(&run(&["host", "/tmp", "--max-requests", "9", "--max-mount-requests", "10"]));
     assert!(limits.contains("10 requests of each mount at once: give 1 to 9"), "{limits}");
+    let state = folder.path().join("state");
+    let pattern = ["host", "/tmp", "--exclude", "[a", "--state-dir", state.to_str().unwrap()];
+    assert!(misuse(&run(&pattern)).contains("\"[a\""));
     let log = misuse(&run(&["host", "/tmp", "--log", "a=b=c"]));
     assert!(log.contains("--log: \"a=b=c\" is no level"), "{log}");
 }

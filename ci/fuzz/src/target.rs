@@ -1,9 +1,11 @@
 //! The targets: one small module each.
 
 mod answers;
+mod attr;
 mod claims;
 mod path;
 mod readahead;
+mod session;
 mod ticket;
 mod wire_call;
 mod wire_reply;
@@ -21,13 +23,14 @@ pub struct Target {
 }
 
 /// All of them.
-pub const ALL: [Target; 7] = [
+pub const ALL: [Target; 8] = [
     Target { name: "wire_call", run: wire_call::run },
     Target { name: "wire_reply", run: wire_reply::run },
     Target { name: "ticket", run: ticket::run },
     Target { name: "claims", run: claims::run },
     Target { name: "path", run: path::run },
     Target { name: "answers", run: answers::run },
+    Target { name: "session", run: session::run },
     Target { name: "readahead", run: readahead::run },
 ];
 

@@ -48,6 +48,7 @@ fn seeds() -> Vec<Seed> {
     seeds.push(("path", "root".to_owned(), after(b"\x01x", b"")));
     seeds.extend(readahead());
     seeds.extend(answers());
+    seeds.extend(session());
     seeds
 }
 
@@ -96,6 +97,34 @@ fn answers() -> [Seed; 4] {
         seed("list", 1, &[&lookup[..], &open_list_wait_forget].concat(), &[&folder, &page, &page, &[0; 8]]),
         seed("link", 1, &[&lookup[..], &link_and_attributes].concat(), &[&[0, 7, 2, 0, 0], &values.concat()]),
         seed("shares", 0, &[&lookup[..], &[0, 1, 2], &open_read_close].concat(), &[&folder, &file, &file]),
+    ]
+}
+
+/// The operations of a rogue.
+fn session() -> [Seed; 4] {
+    let (open, finish, read) = ([0], [7, 0], [10, 0, 255, 255]);
+    // Which stream; what is asked for, how urgent, how patient.
+    let stat = [3, 0, 0x80, 3, 250];
+    let never = [3, 0, 0, 3, 5];
+    let big_read = [3, 0, 0x83, 1, 250, 2, 0, 0, 15, 0];
+    let listing = [3, 0, 0x85, 2, 250, 0, 255, 2, 0];
+    let half_of_a_request = [6, 0, 0x80, 3, 250, 0, 0, 0, 12, 0];
+    let (stop, reset, forget, wait) = ([9, 0, 3], [8, 1, 0], [12, 0], [13, 30]);
+    let seed = |name: &str, operations: &[&[u8]]| ("session", name.to_owned(), operations.concat());
+    [
+        seed("answered", &[&open, &stat, &finish, &read, &open, &listing, &finish, &wait]),
+        seed(
+            "never_read",
+            &[&open, &big_read, &finish, &wait, &stop, &open, &never, &finish, &wait, &forget],
+        ),
+        seed(
+            "half_open",
+            &[&open, &half_of_a_request, &wait, &open, &open, &reset, &[2, 0, 3, 1, 2, 3], &finish],
+        ),
+        seed(
+            "comes_back",
+            &[&open, &stat, &[14, 9, 1, 0, 40, 0, 1, 200, 0], &wait, &[14, 0, 0], &open, &stat],
+        ),
     ]
 }
 

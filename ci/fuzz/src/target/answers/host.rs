@@ -12,7 +12,7 @@ use wire::{
     message::{Call, Hello, ShareInfo, Welcome},
 };
 
-use crate::input::Input;
+use crate::{input::Input, target::attr::directory};
 
 /// Bytes of data in the answers to one input: beyond it nothing new is found, only slowly.
 const DATA_BYTES_MAX: usize = 2 << 20;
@@ -63,7 +63,7 @@ impl Serve for Liar {
         let share = |id: u8| ShareInfo {
             id: ShareId(id.into()),
             name: Name::new(&[b'a' + id]).expect("a letter"),
-            root: root(),
+            root: directory(),
         };
         let shares = (0..3).map(share).collect();
         Ok((Arc::new(()), Welcome { version: 1, session: 1, boot: 1, shares }))
@@ -78,27 +78,6 @@ impl Serve for Liar {
     }
 
     fn ended(&self, _: &Arc<()>, _: &SessionSummary) {}
-}
-
-/// The share's root, as the welcome tells it.
-pub(super) fn root() -> Attr {
-    let zero = Timestamp::default();
-    Attr {
-        id: FileId { fs: 1, inode: 2, birth: 3 },
-        kind: FileKind::Directory,
-        perm: 0o755,
-        links: 2,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        block_bytes: 4096,
-        size: ByteLen(0),
-        blocks: 0,
-        atime: zero,
-        mtime: zero,
-        ctime: zero,
-        settled: true,
-    }
 }
 
 /// The byte of every file at an offset, by which a mount's reads are checked.
@@ -246,6 +225,6 @@ fn attr(input: &mut Input<'_>) -> Attr {
         mtime: time(flags >> 3),
         ctime: time(flags >> 5),
         settled: flags & 0x80 == 0,
-        ..root()
+        ..directory()
     }
 }

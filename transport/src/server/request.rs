@@ -28,6 +28,9 @@ use crate::{
 /// Bytes of requests that a session may have here, whole or not, until each is answered: 1,024 of usual length (a path), or 128
 /// of the longest verifies. A peer that begins 1,024 of the longest would hold 64 MiB otherwise.
 const REQUEST_BYTES_MAX: usize = 4 << 20;
+/// Requests of a session that may be here in part. A mount of ours sends each whole, so only loss leaves some like that; of a
+/// stream with gaps, QUIC may keep 32 KiB more than it has bytes: 8 MiB for all of these, and 32 MiB without the bound.
+const BEGUN_MAX: usize = 256;
 /// Pieces of a stream taken at once: a request is rarely more than one packet.
 const PIECES: usize = 4;
 
@@ -90,22 +93,27 @@ fn priority(class: Class, turn: u64) -> i32 {
     class * TURNS - turn
 }
 
-/// What a request counts for in its session's [`REQUEST_BYTES_MAX`].
+/// What a request counts for in one of its session's bounds, until it is dropped.
 struct Held<'s> {
     all: &'s AtomicUsize,
-    bytes: usize,
+    count: usize,
 }
 
-impl Held<'_> {
-    fn may_grow(&mut self, bytes: usize) -> bool {
-        self.bytes += bytes;
-        self.all.fetch_add(bytes, Ordering::Relaxed) + bytes <= REQUEST_BYTES_MAX
+impl<'s> Held<'s> {
+    fn nothing(all: &'s AtomicUsize) -> Held<'s> {
+        Held { all, count: 0 }
+    }
+
+    /// Adds to it; whether all is within `max` then.
+    fn grow(&mut self, count: usize, max: usize) -> bool {
+        self.count += count;
+        self.all.fetch_add(count, Ordering::Relaxed) + count <= max
     }
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.all.fetch_sub(self.count, Ordering::Relaxed);
     }
 }
 
@@ -135,9 +143,16 @@ async fn exchange<S: Serve>(
     recv: &mut RecvStream,
 ) -> Result<(), VarInt> {
     let limits = &session.shared.occupancy.limits;
-    let mut held = Held { all: &session.request_bytes, bytes: 0 };
-    let receive = receive(recv, |bytes| held.may_grow(bytes));
-    let refusal = match time::timeout(limits.request_deadline, receive).await {
+    let mut held = Held::nothing(&session.request_bytes);
+    let mut begun = Held::nothing(&session.begun);
+    let received = if begun.grow(1, BEGUN_MAX) {
+        let receive = receive(recv, |bytes| held.grow(bytes, REQUEST_BYTES_MAX));
+        time::timeout(limits.request_deadline, receive).await
+    } else {
+        Ok(Err(ReceiveError::Crowded))
+    };
+    drop(begun);
+    let refusal = match received {
         Ok(Ok(Call { request: Request::Hello(_), .. })) => {
             // One ticket per session.
             session.violated();

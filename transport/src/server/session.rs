@@ -31,6 +31,10 @@ const SESSION_WINDOW_BYTES: u32 = 4 << 20;
 /// Malformed requests after which a session ends: a mount of ours sends none, and each costs a task and an answer.
 const VIOLATIONS_MAX: u32 = 16;
 
+/// Streams that a session takes before it is another's turn: 1,000 that come at once would be 1,000 tasks in a row on the lane,
+/// and whoever shares it would wait for all of them.
+const STREAMS_IN_TURN: u32 = 16;
+
 /// An admitted session, as its requests see it.
 pub(super) struct Session<S: Serve> {
     pub(super) shared: Arc<Shared<S>>,
@@ -40,6 +44,8 @@ pub(super) struct Session<S: Serve> {
     pub(super) requests: AtomicU64,
     /// Bytes of requests that are held, whole or not.
     pub(super) request_bytes: AtomicUsize,
+    /// Requests that are not whole yet.
+    pub(super) begun: AtomicUsize,
     pub(super) span: Span,
     connection: Connection,
     violations: AtomicU32,
@@ -137,6 +143,7 @@ async fn run<S: Serve>(shared: Arc<Shared<S>>, incoming: Incoming, stranger: Own
         guest,
         requests: AtomicU64::new(0),
         request_bytes: AtomicUsize::new(0),
+        begun: AtomicUsize::new(0),
         span,
         connection,
         violations: AtomicU32::new(0),
@@ -203,7 +210,13 @@ async fn serve<S: Serve>(session: &Arc<Session<S>>) {
     let mut tasks = JoinSet::new();
     let dismissed = session.shared.serve.dismissed(&session.state);
     tokio::pin!(dismissed);
+    // Where it wraps around, one turn is shorter.
+    let mut taken = 0_u32;
     loop {
+        taken = taken.wrapping_add(1);
+        if taken.is_multiple_of(STREAMS_IN_TURN) {
+            tokio::task::yield_now().await;
+        }
         let stream = tokio::select! {
             biased;
             why = &mut dismissed => {

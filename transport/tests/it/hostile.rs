@@ -135,23 +135,31 @@ async fn random_bytes_end_the_session_that_sends_them() {
 }
 
 #[tokio::test]
-async fn a_thousand_half_open_streams_hold_nobody_up() {
+async fn of_a_thousand_half_open_streams_a_quarter_may_stay_until_their_time_is_up() {
     let limits = ServerLimits { request_deadline: Duration::from_secs(2), ..ServerLimits::default() };
     let scene = Scene::limited(limits).await;
     let rogue = scene.rogue().await;
     let mut streams = Vec::new();
     for n in 0..1_000 {
         let mut stream = rogue.open().await.unwrap();
-        stream.write(&big_read(n)[..20]).await.unwrap();
+        // A host that has enough of them stops it.
+        let _ = stream.write(&big_read(n)[..20]).await;
         streams.push(stream);
     }
     let most = scene.honest_work(20).await;
     assert!(most.requests_in_flight <= 2, "{most:?}");
-    // The host breaks each off, and its streams are free again.
+    // The host breaks those off that it let begin, and its streams are free again.
+    let (mut busy, mut broken_off) = (0, 0);
     for stream in &mut streams {
-        let end = time::timeout(PATIENCE, stream.read(usize::MAX)).await.expect("in time");
-        assert!(end.is_err(), "{end:?}");
+        match stream.reply().await {
+            Ok(reply) => {
+                assert_eq!(reply, wire::Reply::error(wire::ErrorCode::Busy));
+                busy += 1;
+            }
+            Err(_) => broken_off += 1,
+        }
     }
+    assert!(busy >= 700 && broken_off >= 200, "{busy} busy, {broken_off} broken off");
     drop(streams);
     let mut stream = ask(&rogue, &call(stat())).await.unwrap();
     stream.reply().await.unwrap();
@@ -186,7 +194,7 @@ async fn one_byte_at_a_time_is_a_request_in_the_end_or_none() {
 }
 
 #[tokio::test]
-async fn requests_that_claim_the_longest_hold_four_megabytes_and_no_more() {
+async fn requests_that_claim_the_longest_hold_four_mebibytes_and_no_more() {
     let limits = ServerLimits { request_deadline: Duration::from_secs(3), ..ServerLimits::default() };
     let scene = Scene::limited(limits).await;
     let rogue = scene.rogue().await;

@@ -70,6 +70,12 @@ mod tests {
     const RATE: NonZeroU64 = NonZeroU64::new(1_000_000).unwrap();
     const BURST: NonZeroU64 = NonZeroU64::new(250_000).unwrap();
 
+    /// A moment on the paused clock.
+    fn now() -> Instant {
+        // clock: paused, and nothing waits for it.
+        Instant::now()
+    }
+
     /// Takes of `size` that pass within `time`, asking again as soon as the bucket says.
     fn passed(bucket: &mut Bucket, size: u64, start: Instant, time: Duration) -> u64 {
         let mut now = start;
@@ -87,7 +93,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_rate_is_kept_and_idle_time_saves_no_more_than_the_burst() {
-        let start = Instant::now();
+        let start = now();
         let mut bucket = Bucket::new(RATE, BURST, start);
         for size in [1, 1_000, 70_001, 1 << 20] {
             // A day of rest saves one burst.
@@ -100,7 +106,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn more_than_the_burst_goes_through_and_is_paid_off() {
-        let now = Instant::now();
+        let now = now();
         let mut bucket = Bucket::new(RATE, BURST, now);
         assert!(bucket.is_ready(now));
         bucket.take(now, 2_000_000);
@@ -112,7 +118,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_charge_owes_one_burst_at_most() {
-        let now = Instant::now();
+        let now = now();
         let mut bucket = Bucket::new(RATE, BURST, now);
         bucket.charge(now, 1 << 40);
         assert!(!bucket.is_ready(now + Duration::from_millis(249)));

@@ -122,6 +122,12 @@ mod tests {
 
     use super::*;
 
+    /// A moment on the paused clock.
+    fn now() -> Instant {
+        // clock: paused, and nothing waits for it.
+        Instant::now()
+    }
+
     fn door() -> Door {
         let limits = ServerLimits { handshakes_per_s: 10, handshakes_burst: 20, ..ServerLimits::default() };
         Door::new(&limits)
@@ -137,7 +143,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_address_has_its_burst_and_its_rate() {
-        let (mut door, now) = (door(), Instant::now());
+        let (mut door, now) = (door(), now());
         assert_eq!(opened(&mut door, now, ip(1), true, 100), 20);
         assert_eq!(door.knock(now, ip(1), true), Knock::Refuse);
         assert_eq!(door.knock(now, ip(1), false), Knock::Prove);
@@ -147,7 +153,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_is_named_on_forged_packets_gets_in_by_a_proof() {
-        let (mut door, now) = (door(), Instant::now());
+        let (mut door, now) = (door(), now());
         assert_eq!(opened(&mut door, now, ip(1), false, 100_000), 20);
         assert_eq!(door.knock(now, ip(1), false), Knock::Prove);
         assert_eq!(door.knock(now, ip(1), true), Knock::Open);
@@ -155,7 +161,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn proofs_and_claims_together_keep_to_the_rate() {
-        let (mut door, start) = (door(), Instant::now());
+        let (mut door, start) = (door(), now());
         let mut count = 0;
         for tick in 0..10_000 {
             let now = start + Duration::from_millis(tick * 10);
@@ -167,7 +173,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_network_of_ipv6_is_one_address_and_a_mapped_one_is_ipv4() {
-        let (mut door, now) = (door(), Instant::now());
+        let (mut door, now) = (door(), now());
         for host in 0..20 {
             assert_eq!(
                 door.knock(now, format!("2001:db8:0:1::{host:x}").parse().unwrap(), true),
@@ -182,7 +188,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_map_is_bounded_and_the_oldest_go_first_unless_they_owe() {
-        let (mut door, now) = (door(), Instant::now());
+        let (mut door, now) = (door(), now());
         opened(&mut door, now, ip(0), true, 100);
         let later = now + Duration::from_millis(1);
         for number in 1..100_000 {

@@ -158,6 +158,7 @@ impl Serve for Host {
         _peer: SocketAddr,
     ) -> Result<(Arc<u64>, Welcome), ErrorCode> {
         let admit_takes = *self.admit_takes.lock().unwrap();
+        // clock: paused wherever it is not zero; it is the time that a host thinks.
         time::sleep(admit_takes).await;
         let secret = Secret::derive(&self.ticket_key, &hello.claims);
         if !secret.accepts(&hello.claims, &channel, &hello.proof) {

@@ -293,10 +293,9 @@ impl<T> Fair<T> {
         }
         let first = session.waiting.first_key_value().is_none_or(|(key, _)| key.0 > order.rank());
         let ready = self.rate.as_ref().is_none_or(|rate| rate.is_ready(now));
-        if first && self.ring.is_empty() && ready {
-            if let (Own::Fits, Room::Fits) = (self.own(number, order, now), self.room(number, order)) {
-                return Asked::Granted(self.grant(now, number, order));
-            }
+        let passes = first && self.ring.is_empty() && ready;
+        if passes && let (Own::Fits, Room::Fits) = (self.own(number, order, now), self.room(number, order)) {
+            return Asked::Granted(self.grant(now, number, order));
         }
         Asked::Wait
     }
@@ -344,6 +343,7 @@ impl<T> Fair<T> {
     }
 
     /// Takes back what an admitted request held. [`Fair::pump`] must follow.
+    #[expect(clippy::needless_pass_by_value, reason = "a grant is given back once")]
     pub(super) fn release(&mut self, grant: Grant) {
         self.give_back(&grant);
         self.again(grant.session);

@@ -53,6 +53,7 @@ async fn a_rate_is_kept_within_a_twentieth() {
         let admission = Admission::new(&limits);
         let pace = tokio::spawn(admission.clone().keep_pace());
         let guest = Arc::new(admission.join());
+        // clock: paused.
         let start = Instant::now();
         let mut readers = JoinSet::new();
         for _ in 0..8 {

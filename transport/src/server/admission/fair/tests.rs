@@ -33,6 +33,7 @@ struct Bench {
 
 impl Bench {
     fn new(limits: &ServerLimits) -> Bench {
+        // clock: paused, or never looked at again: the bench moves its own.
         let now = Instant::now();
         let fair = Fair::new(limits, now);
         let (held, places) = (HashMap::new(), HashMap::new());

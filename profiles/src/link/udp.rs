@@ -332,3 +332,41 @@ fn slices(buffers: &mut [u8]) -> [IoSliceMut<'_>; RECEIVE_BUFFERS] {
     let mut chunks = buffers.chunks_exact_mut(RECEIVE_BUFFER_BYTES);
     array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::config::Profile;
+    use super::*;
+
+    #[test]
+    fn the_ring_holds_all_that_the_queue_lets_in() {
+        for profile in Profile::ALL {
+            for mtu_bytes in [1500, 65_535] {
+                let config = LinkConfig { mtu_bytes, loss_ppm: 0, ..profile.into() };
+                let mut way = Way::new(&config, Direction::Up);
+                let label = Label { flow: FlowId(0), ecn: None };
+                let payload = vec![0; 65_507];
+                // One and a half times the rate, in packets of many sizes, looked at now and then.
+                let (mut now, mut size) = (Duration::ZERO, 1);
+                for turn in 0..20_000_u64 {
+                    size = (size * 7919 + 13) % (u64::from(mtu_bytes) - 28);
+                    let packet = &payload[..usize::try_from(size).unwrap()];
+                    now += Duration::from_secs_f64(size as f64 * 8.0 / 1.5 / config.rate_bps as f64);
+                    if turn % 5 == 0 {
+                        release_way(&mut way, (now, now), |burst, _| burst.count);
+                    } else {
+                        // The relay releases what is due before it takes more.
+                        while way.line.next_due().is_some_and(|due| due <= now) {
+                            way.line.pop(1);
+                        }
+                    }
+                    if let Fate::Due(due) = way.pipe.offer(now, size + 28) {
+                        assert!(way.line.push(packet, label, due), "{profile}, MTU {mtu_bytes}, turn {turn}");
+                    }
+                }
+                assert!(way.pipe.queue_bytes_high() > config.queue_bytes() - u64::from(mtu_bytes));
+                assert!(way.counts.drops_other == 0 && way.counts.packets > 0);
+            }
+        }
+    }
+}

@@ -157,8 +157,8 @@ impl From<Profile> for LinkConfig {
             mtu_bytes: 1500,
             queue_bytes: None,
             seed: 1,
-            // One descriptor each, below the 1,024 that a process has by default.
-            flows_max: 512,
+            // A TCP connection takes two of the 1,024 descriptors that a process has by default.
+            flows_max: 400,
             flow_idle: Duration::from_secs(30),
         }
     }

@@ -193,10 +193,20 @@ impl TcpRelay {
 
     /// Takes all connections that wait.
     fn accept(&mut self) {
-        while let Ok((client, _)) = self.listener.accept() {
-            let room = self.connections.len() < self.rules.connections_max;
-            if !room || self.open(client).is_err() {
-                self.refused += 1;
+        loop {
+            match self.listener.accept() {
+                Ok((client, _)) => {
+                    let room = self.connections.len() < self.rules.connections_max;
+                    if !room || self.open(client).is_err() {
+                        self.refused += 1;
+                    }
+                }
+                Err(why) if why.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => {
+                    // Out of descriptors most likely: the connection stays ready, and must not take the whole core.
+                    self.poller.pause_until(self.poller.now() + self.rules.quantum);
+                    return;
+                }
             }
         }
     }

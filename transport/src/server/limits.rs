@@ -17,20 +17,20 @@ pub struct ServerLimits {
     pub request_deadline: Duration,
     /// The most that a request's own deadline may say: for the answer, and again for its delivery.
     pub answer_deadline: Duration,
-    /// Requests of one session at once.
+    /// Requests of one session at once, those that wait included.
     pub requests_max: u32,
     /// Bytes of read-ahead and warm-up in one session that are read, sent or not yet acked. Half of the send window, so
     /// that a demand read never waits behind it.
     pub bulk_bytes_max: u32,
     /// The same for answers of all kinds and classes.
     pub answer_bytes_max: u32,
-    /// Admitted mounts at once.
+    /// Admitted mounts at once; one more is told Busy.
     pub sessions_max: usize,
-    /// Requests of all sessions at once.
+    /// Requests of all sessions at once, those that wait included; one more is told Busy.
     pub host_requests_max: u32,
     /// Bytes of answers of all sessions that are read, sent or not yet acked.
     pub host_answer_bytes_max: u64,
-    /// New connections a second from one address, in the long run.
+    /// New connections a second from one address (IPv4, or the first 64 bits of IPv6), in the long run; 0 for no bound.
     pub handshakes_per_s: u32,
     /// New connections from one address at once.
     pub handshakes_burst: u32,

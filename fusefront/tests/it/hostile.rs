@@ -1,6 +1,6 @@
 //! A host may be hostile too: whatever it answers, a mount gives an error or something bounded, and goes on.
 
-mod host;
+pub(crate) mod host;
 mod kernel;
 mod vfs;
 

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io,
     os::unix::fs::FileExt,
     path::Path,
     thread,
@@ -10,8 +11,14 @@ use std::{
 
 use nix::{errno::Errno, sys::signal::Signal, sys::statvfs::statvfs};
 
+use transport::Answer;
+use wire::{Reply, Request};
+
 use super::{counter, eventually, number, pattern, status};
-use crate::rig::{Mount, Rig, can_mount};
+use crate::{
+    hostile::host::{Host, attr, dir, entry, file, page, path, usual},
+    rig::{Mount, Rig, can_mount},
+};
 
 /// Far more than is read ahead of the first page.
 const LEN: usize = 12_000_000;
@@ -155,4 +162,29 @@ fn deadline() {
     let mut read = vec![0; LEN];
     held.read_exact_at(&mut read, 0).unwrap();
     assert!(read == pattern(LEN, 1), "also the handle that failed");
+}
+
+#[test]
+fn hostile_host() {
+    if !can_mount() {
+        return;
+    }
+    let round = |cookie: u64| vec![entry(&format!("n{}", cookie % 5), cookie % 5 + 1, file(50 + cookie, 0))];
+    let host =
+        Host::new(move |request| match (request, path(request).rsplit('/').next().unwrap_or_default()) {
+            (Request::Stat(_), "own-parent") => attr(dir(7)),
+            (Request::Stat(_), "endless") => attr(dir(8)),
+            (Request::Stat(_), "good") => attr(file(9, 4)),
+            (Request::List { cookie, .. }, "endless") => page(dir(8), round(*cookie), false),
+            (Request::Read { version, .. }, _) => {
+                let reply = Reply::Data { version: *version, len: 4 };
+                Some(Answer { reply, data: b"good".as_slice().into() })
+            }
+            _ => usual(request),
+        });
+    let mount = host.mount(&["--deadline", "5s"]);
+    assert_eq!(number(fs::metadata(mount.join("own-parent/own-parent"))), Some(Errno::ESTALE));
+    let listed: io::Result<Vec<_>> = fs::read_dir(mount.join("endless")).unwrap().collect();
+    assert_eq!(number(listed), Some(Errno::EIO));
+    assert_eq!(fs::read(mount.join("good")).unwrap(), b"good", "the mount goes on");
 }

@@ -97,7 +97,7 @@ pub struct HostOptions {
     #[serde(deserialize_with = "text::value")]
     pub memory: Option<Size<{ MEMORY_BYTES_MIN as u64 }, { MEMORY_BYTES_MAX as u64 }>>,
 
-    /// What to log on stderr: error, warn, info, debug, trace, or a filter such as info,transport=debug [default: info]
+    /// What to log on stderr: error, warn, info, debug, trace, or a filter such as info,wormhole_transport=debug [default: info]
     #[arg(long, value_name = "LEVEL", env = "WORMHOLE_LOG")]
     #[serde(deserialize_with = "text::value")]
     pub log: Option<Filter>,

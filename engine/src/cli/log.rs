@@ -20,7 +20,7 @@ impl FromStr for Filter {
         match EnvFilter::try_new(text) {
             Ok(_) => Ok(Filter(text.to_owned())),
             Err(error) => Err(format!(
-                "{text:?} is no level (error, warn, info, debug, trace) and no filter such as info,transport=debug: {error}"
+                "{text:?} is no level (error, warn, info, debug, trace) and no filter such as info,wormhole_transport=debug: {error}"
             )),
         }
     }
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn filters_are_checked_where_they_are_read() {
-        for good in ["info", "off", "info,transport=debug", "wormhole_engine::read=trace"] {
+        for good in ["info", "off", "info,wormhole_transport=debug", "wormhole_engine::read=trace"] {
             assert_eq!(good.parse(), Ok(Filter(good.to_owned())));
         }
         let bad = "info,transport=loud".parse::<Filter>().unwrap_err();

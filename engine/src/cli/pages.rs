@@ -7,7 +7,10 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::{Args, Command};
+use clap::{
+    Args, Command,
+    builder::{PossibleValue, PossibleValuesParser},
+};
 use clap_complete::Shell;
 use clap_mangen::{
     Man,
@@ -43,8 +46,12 @@ pub struct ManArgs {
 ///
 /// # Errors
 /// When standard output is closed.
-pub fn completions(mut program: Command, args: &CompletionsArgs) -> anyhow::Result<()> {
+pub fn completions(program: Command, topics: &[Topic], args: &CompletionsArgs) -> anyhow::Result<()> {
     let name = program.get_name().to_owned();
+    // Commands complete themselves; `help` takes topics, too.
+    let words = PossibleValuesParser::new(topics.iter().map(|topic| PossibleValue::new(topic.name)));
+    let mut program =
+        program.mut_subcommand("help", |help| help.mut_arg("words", |argument| argument.value_parser(words)));
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut program, name, &mut script);
     print(&script)

@@ -33,7 +33,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Help(args) => {
             pages::print(topics::help(Cli::command(), &help::TOPICS, &args)?.as_bytes())?;
         }
-        Command::Completions(args) => pages::completions(Cli::command(), &args)?,
+        Command::Completions(args) => pages::completions(Cli::command(), &help::TOPICS, &args)?,
         Command::Man(args) => pages::man(Cli::command(), &help::TOPICS, &args)?,
     }
     Ok(())

@@ -60,8 +60,9 @@ pub(super) enum Command {
 }
 
 const MOUNT_EXAMPLES: &str = "\
-The ticket is the line that `wormhole-engine host` prints on the file server. A command line can be read by every user
-of this machine (ps), so hand the ticket over as a file or on standard input wherever others log in.
+The ticket is the line that `wormhole-engine host` prints on the file server. A command line can be
+read by every user of this machine (ps): wherever others log in, hand the ticket over as a file or
+on standard input.
 
 Examples:
   wormhole mount @/etc/wormhole/films.ticket /mnt/films
@@ -153,7 +154,7 @@ pub(super) struct MountOptions {
     pub(super) metrics: Option<SocketAddr>,
 
     /// What to log on standard error, or to the file of --log-file: error, warn, info, debug, trace, or a filter such
-    /// as info,transport=debug [default: warn]
+    /// as info,wormhole_transport=debug [default: warn]
     #[arg(long, value_name = "LEVEL", env = "WORMHOLE_LOG")]
     #[serde(deserialize_with = "text::value")]
     pub(super) log: Option<Filter>,
@@ -174,9 +175,9 @@ pub(super) struct MountOptions {
 pub(super) enum Policy {
     /// They wait for it up to the deadline, then get an I/O error
     Block,
-    /// An I/O error at once, for all that neither the kernel nor memory holds
+    /// An I/O error at once, from when the loss is noticed (about 5 s), for all that neither the kernel nor memory holds
     Fail,
-    /// What memory holds, however old, and an I/O error at once for the rest
+    /// What memory holds, however old, from when the loss is noticed; an I/O error at once for the rest
     Stale,
 }
 

@@ -81,7 +81,7 @@ fn run(cli: Cli, arguments: &[OsString], is_daemon: bool) -> Result<(), Failure>
         Command::Help(args) => {
             pages::print(topics::help(Cli::command(), &help::TOPICS, &args)?.as_bytes())?;
         }
-        Command::Completions(args) => pages::completions(Cli::command(), &args)?,
+        Command::Completions(args) => pages::completions(Cli::command(), &help::TOPICS, &args)?,
         Command::Man(args) => pages::man(Cli::command(), &help::TOPICS, &args)?,
     }
     Ok(())

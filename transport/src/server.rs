@@ -31,6 +31,8 @@ mod request;
 mod session;
 mod usage;
 
+#[cfg(feature = "testing")]
+pub use admission::{Admitted, Held, Queue};
 pub use limits::ServerLimits;
 use occupancy::Occupancy;
 pub use usage::{PathStats, Usage};

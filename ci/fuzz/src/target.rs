@@ -1,8 +1,10 @@
 //! The targets: one small module each.
 
+mod admission;
 mod answers;
 mod attr;
 mod claims;
+mod control;
 mod path;
 mod readahead;
 mod session;
@@ -23,12 +25,14 @@ pub struct Target {
 }
 
 /// All of them.
-pub const ALL: [Target; 8] = [
+pub const ALL: [Target; 10] = [
     Target { name: "wire_call", run: wire_call::run },
     Target { name: "wire_reply", run: wire_reply::run },
     Target { name: "ticket", run: ticket::run },
     Target { name: "claims", run: claims::run },
     Target { name: "path", run: path::run },
+    Target { name: "control", run: control::run },
+    Target { name: "admission", run: admission::run },
     Target { name: "answers", run: answers::run },
     Target { name: "session", run: session::run },
     Target { name: "readahead", run: readahead::run },

@@ -15,9 +15,13 @@ use wire::message::Class;
 use super::ServerLimits;
 
 mod fair;
+#[cfg(feature = "testing")]
+mod queue;
 
 pub(super) use fair::Tally;
 use fair::{Asked, Fair, Grant, Order, Place};
+#[cfg(feature = "testing")]
+pub use queue::{Admitted, Held, Queue};
 
 /// What is worth giving back early: less costs more time than it frees bytes.
 const SHRINK_BYTES: u32 = 4 << 10;

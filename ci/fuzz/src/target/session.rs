@@ -23,7 +23,7 @@ use rogue::Peer;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Operations of one input: more of them find the same, later.
-const OPERATIONS_MAX: usize = 48;
+const OPERATIONS_MAX: usize = 32;
 
 /// What lives from one input to the next.
 struct Rig {
@@ -55,7 +55,9 @@ impl Rig {
 
     /// One input. The rogue's connection is kept for the next one unless it ended: a handshake takes longer than an input.
     async fn run(&self, mut input: Input<'_>) {
-        let mut peer = match self.host.spare.lock().take() {
+        // Apart from the match, which would keep the lock for as long as it runs.
+        let spare = self.host.spare.lock().take();
+        let mut peer = match spare {
             Some(peer) => peer,
             None => Peer::connect(&self.link, &self.ticket).await,
         };

@@ -47,6 +47,8 @@ fn seeds() -> Vec<Seed> {
     seeds.push(("path", "dots".to_owned(), after(b"\x02..", b"a/../b")));
     seeds.push(("path", "root".to_owned(), after(b"\x01x", b"")));
     seeds.extend(readahead());
+    seeds.extend(control());
+    seeds.extend(admission());
     seeds.extend(answers());
     seeds.extend(session());
     seeds
@@ -75,6 +77,32 @@ fn readahead() -> [Seed; 3] {
         ("readahead", "back_and_cut".to_owned(), [&head[..], &back, &cut, &onward].concat()),
         ("readahead", "strides_and_miss".to_owned(), [&head[..], &strides, &missed, &strides].concat()),
     ]
+}
+
+fn control() -> [Seed; 4] {
+    let seed = |name: &str, line: &str| ("control", name.to_owned(), line.as_bytes().to_owned());
+    let ticket =
+        r#"{"ticket_new":{"label":"farm","shares":["films",{"bytes":[255,1]}],"prefix":"a/b","expires":9}}"#;
+    [
+        seed("new", ticket),
+        seed("list", r#"{"ticket_list":{"after":"0123456789abcdef"}}"#),
+        seed("revoke", r#"{"ticket_revoke":{"which":["0123","farm"]}}"#),
+        seed("status", r#""status""#),
+    ]
+}
+
+/// The limits, then what happens.
+fn admission() -> [Seed; 2] {
+    let large = |session: u8, class: u8| [0, session, class, 2, 0, 0, 15, 0];
+    let (shrink, end, wait, join, leave) = ([3, 0, 9], [4, 0], [5, 10], [6], [7, 1]);
+    let unpaced = [9, 3, 5, 200, 11, 0, 0];
+    let paced = [40, 2, 4, 20, 8, 3, 9];
+    let crowd = [large(0, 3), large(1, 1), large(0, 0), large(1, 2), large(2, 3)].concat().repeat(3);
+    let seed = |name: &str, limits: &[u8]| {
+        let events = [&join[..], &join, &crowd, &shrink, &end, &wait, &crowd, &end, &leave, &wait].concat();
+        ("admission", name.to_owned(), after(limits, &events))
+    };
+    [seed("unpaced", &unpaced), seed("paced", &paced)]
 }
 
 /// What is mounted, the operations with their length in front, the answers of the host.

@@ -19,6 +19,8 @@ use crate::input::Input;
 
 /// Streams held at once: more of them find nothing new.
 const STREAMS_MAX: usize = 12;
+/// Bytes of a read: more than a packet, less than what takes the time of many inputs.
+const READ_BYTES_MAX: u64 = 128 << 10;
 /// What a rogue waits for one operation: with windows full it would wait for good.
 const MOMENT: Duration = Duration::from_millis(20);
 
@@ -159,7 +161,7 @@ fn request(input: &mut Input<'_>) -> Bytes {
     let request = match kind % 8 {
         0..=2 => Request::Stat(target),
         3 | 4 => {
-            let len = input.sized() % limits::READ_BYTES_MAX + 1;
+            let len = input.sized() % READ_BYTES_MAX + 1;
             let zero = Timestamp::default();
             let version = Version { size: ByteLen(limits::READ_BYTES_MAX), mtime: zero, ctime: zero };
             Request::Read { target, version, extent: Extent::new(0, len) }

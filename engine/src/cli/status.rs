@@ -116,6 +116,8 @@ fn limits(limits: &[LimitStatus]) -> String {
             "bytes" => bytes(value),
             "bytes/s" => format!("{}/s", bytes(value)),
             "count" => value.to_string(),
+            "1/s" => format!("{value}/s"),
+            "ms" if value.is_multiple_of(1_000) => format!("{} s", value / 1_000),
             other => format!("{value} {other}"),
         };
         let max = max.map_or("no bound".to_owned(), shown);
@@ -158,6 +160,7 @@ mod tests {
             limit("mounts", "count", Some(3), Some(256)),
             limit("bandwidth", "bytes/s", None, None),
             limit("hello", "ms", None, Some(2_000)),
+            limit("handshakes", "1/s", None, Some(20)),
         ]);
         let lines: Vec<Vec<&str>> =
             text.lines().map(|line| line.split("  ").filter(|s| !s.is_empty()).collect()).collect();
@@ -165,6 +168,7 @@ mod tests {
             lines.iter().map(|line| line.iter().map(|cell| cell.trim()).collect()).collect();
         assert_eq!(lines[1], ["mounts", "3", "256"]);
         assert_eq!(lines[2], ["bandwidth", "-", "no bound"]);
-        assert_eq!(lines[3], ["hello", "-", "2000 ms"]);
+        assert_eq!(lines[3], ["hello", "-", "2 s"]);
+        assert_eq!(lines[4], ["handshakes", "-", "20/s"]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    thread::yield_now,
+    thread::{self, yield_now},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -73,6 +73,41 @@ fn a_revoked_ticket_ends_its_sessions_and_lets_nobody_in_any_more() {
     assert!(refused(&ticket), "also after a restart");
     assert_eq!(peer.read_all("f").unwrap(), b"x");
     host.stop().unwrap();
+}
+
+#[test]
+fn a_revocation_misses_nobody_who_is_just_coming_in() {
+    let rig = Rig::new(|_| {});
+    for _ in 0..4 {
+        let ticket = rig.host.new_ticket(&request("crowd")).unwrap();
+        let (arrived, arrival) = std::sync::mpsc::channel();
+        let inside: Vec<Vec<Peer>> = thread::scope(|scope| {
+            let enter = |_| {
+                let (ticket, arrived) = (ticket.clone(), arrived.clone());
+                scope.spawn(move || {
+                    let mut peers = Vec::new();
+                    // Ends with the refusal; a revocation that somebody slips past ends nothing here, and fails below.
+                    while let Ok(peer) = Peer::connect(ticket.clone()) {
+                        let _ = arrived.send(());
+                        peers.push(peer);
+                        assert!(peers.len() < 40, "nobody is refused");
+                    }
+                    peers
+                })
+            };
+            let entering: Vec<_> = (0..4).map(enter).collect();
+            for _ in 0..6 {
+                arrival.recv().unwrap();
+            }
+            rig.host.revoke(ticket.claims.id).unwrap();
+            entering.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        // They hold on to their sessions, and have none.
+        until_sessions(&rig.host, 1);
+        assert!(info(&rig.host, &ticket).sessions.is_empty());
+        assert!(inside.iter().flatten().all(|peer| peer.try_stat("", None) == Err(ErrorCode::Refused)));
+    }
+    rig.end();
 }
 
 #[test]

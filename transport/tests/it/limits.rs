@@ -201,6 +201,43 @@ async fn a_dismissed_mount_is_told_why_and_its_calls_fail_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_mount_that_reads_one_file_has_half_beside_one_that_asks_for_500_reads() {
+    const LEN: u64 = 128 << 10;
+    let host = Host::new();
+    let limits = ServerLimits { host_bytes_per_s: NonZeroU64::new(8 << 20), ..ServerLimits::default() };
+    let (link, server, ticket) = serve(limits, &host);
+    let greedy = connect(&link, 1, &ticket).await.unwrap();
+    let modest = connect(&link, 2, &ticket).await.unwrap();
+    let mut queued = JoinSet::new();
+    let greedy_pool = pool();
+    for n in 0..500 {
+        let (client, slot) = (greedy.clone(), greedy_pool.try_lend(uring::SlotClass::Chunk128K).unwrap());
+        let mut call = read(n * LEN, LEN, Class::Demand);
+        call.deadline = now() + Duration::from_secs(60);
+        queued.spawn(async move { client.read(call, slot).await.unwrap().len() });
+    }
+    host.until(|counts| counts.started > 10).await;
+    let (start, pool) = (now(), pool());
+    for n in 0..100 {
+        let mut call = read(n * LEN, LEN, Class::Demand);
+        call.deadline = now() + Duration::from_secs(60);
+        let filled = modest.read(call, slot(&pool)).await.unwrap();
+        assert!(filled.as_ref() == pattern(n * LEN, LEN));
+    }
+    // 12.5 MiB at half of the rate are 3.1 s; the other's 62.5 MiB alone would be 7.8 s before them.
+    let elapsed = start.elapsed();
+    assert!(elapsed < Duration::from_secs(4), "{elapsed:?}");
+    let mut served = 0;
+    while let Some(read) = queued.try_join_next() {
+        read.unwrap();
+        served += 1;
+    }
+    assert!(served >= 90, "{served} of the other's meanwhile");
+    queued.shutdown().await;
+    until_idle(&server).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn rates_of_host_and_mount_hold_end_to_end() {
     let host = Host::new();
     let mib = 1 << 20;

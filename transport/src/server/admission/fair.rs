@@ -1,8 +1,8 @@
 //! Who may be answered next: a plain state machine over what each session and the host hold.
 //!
 //! Inside a session the class decides, then the order of arrival. Between sessions a deficit round-robin by bytes
-//! (Shreedhar and Varghese, 1995): each session in turn may have [`QUANTUM_BYTES`], so one that has a single request waits
-//! for at most one quantum of each other, however many they have queued.
+//! (Shreedhar and Varghese, 1995): each session in turn may have [`QUANTUM_BYTES`] more, so one that has a single
+//! request waits for at most one of each other, however many they have queued.
 //!
 //! A session may hold an eighth of the host's bytes, and more as long as that is no more than what the host has left
 //! (dynamic thresholds; Choudhury and Hahne, 1998). The last quarter is for those that hold none. A plain bound lets three
@@ -19,8 +19,11 @@ use wire::message::Class;
 
 use crate::server::{ServerLimits, bucket::Bucket};
 
-/// Bytes of answers a session may have in its turn: the largest read, so that a turn always admits a request.
-pub(super) const QUANTUM_BYTES: u64 = wire::limits::READ_BYTES_MAX;
+/// Bytes of answers a session may have in its turn. A larger answer waits for several turns, so a mount that asks for one
+/// small thing after the other gets as much as one that has large reads queued.
+const QUANTUM_BYTES: u64 = 128 << 10;
+/// The largest answer.
+const ANSWER_BYTES_MAX: u64 = wire::limits::READ_BYTES_MAX;
 /// Answers of at most this size (attributes, symlinks) may use what is kept back from larger ones, and are not counted
 /// against a session's part: they are what a user waits for, and 1,024 of them are 4 MiB.
 const SMALL_BYTES: u64 = 4 << 10;
@@ -228,7 +231,7 @@ impl Bounds {
 
 fn bucket(per_s: Option<NonZeroU64>, now: Instant) -> Option<Bucket> {
     let per_s = per_s?;
-    let burst = NonZeroU64::new((per_s.get() / BURST_PARTS).max(QUANTUM_BYTES))?;
+    let burst = NonZeroU64::new((per_s.get() / BURST_PARTS).max(ANSWER_BYTES_MAX))?;
     Some(Bucket::new(per_s, burst, now))
 }
 
@@ -351,7 +354,8 @@ impl<T> Fair<T> {
 
     /// Admits all that can be admitted, and hands each to `granted`.
     ///
-    /// Each turn admits a request or goes on to the next session, until none of those in the ring can have one.
+    /// Each turn admits a request, adds to what a session may have (eight times at most for one answer), or goes on to the
+    /// next session, until none of those in the ring can have one.
     pub(super) fn pump(&mut self, now: Instant, mut granted: impl FnMut(T, Grant)) {
         while let Some(&(until, number)) = self.asleep.first() {
             if until > now {
@@ -370,7 +374,8 @@ impl<T> Fair<T> {
                     granted(waiter, grant);
                     continue;
                 }
-                Turn::Over => {}
+                // It is nearer to its next.
+                Turn::Over => passed = 0,
                 Turn::Passed(room) => {
                     passed += 1;
                     full = full.max(room);
@@ -423,7 +428,7 @@ impl<T> Fair<T> {
             session.in_turn = true;
             session.deficit += QUANTUM_BYTES;
         }
-        let cost = u64::from(order.bytes).min(QUANTUM_BYTES);
+        let cost = u64::from(order.bytes).min(ANSWER_BYTES_MAX);
         if session.deficit < cost {
             session.in_turn = false;
             return Turn::Over;
@@ -447,7 +452,7 @@ impl<T> Fair<T> {
             0 if large <= left => Room::Fits,
             0 => Room::NoneForFirst,
             // By the largest request, not this one: sessions that read in small pieces get no more than others.
-            held if held + QUANTUM_BYTES > rest.max(self.bounds.share_bytes) => Room::HoldsEnough,
+            held if held + ANSWER_BYTES_MAX > rest.max(self.bounds.share_bytes) => Room::HoldsEnough,
             _ if large <= rest => Room::Fits,
             _ => Room::NoneForMore,
         }

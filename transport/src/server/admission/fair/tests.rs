@@ -240,9 +240,36 @@ async fn equal_bytes_for_each_session_whatever_it_asks_for() {
         // Each reader asks for the next as soon as it has one.
         bench.ask(session, Class::Demand, order.bytes);
         let (least, most) = (sent.values().min().unwrap(), sent.values().max().unwrap());
-        // One quantum, and what was on its way at the start.
-        assert!(round < 500 || most - least <= 4 * QUANTUM_BYTES, "round {round}: {sent:?}");
+        // A turn's worth, and what was on its way at the start.
+        assert!(round < 500 || most - least <= 4 * ANSWER_BYTES_MAX, "round {round}: {sent:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_small_read_after_the_other_gets_as_much_as_a_queue_of_large_ones() {
+    let limits = ServerLimits { host_bytes_per_s: NonZeroU64::new(8 << 20), ..limits() };
+    let mut bench = Bench::new(&limits);
+    let (single, queued) = (bench.fair.join(bench.now), bench.fair.join(bench.now));
+    for _ in 0..60 {
+        bench.ask(queued, Class::Demand, MIB);
+    }
+    bench.ask(single, Class::Demand, MIB / 8);
+    let end = bench.now + Duration::from_secs(60);
+    while bench.now < end {
+        match bench.held.keys().min().copied() {
+            Some(number) => {
+                let Grant { session, order } = bench.held[&number];
+                bench.release(number);
+                bench.ask(session, Class::Demand, order.bytes);
+            }
+            None => {
+                bench.now = bench.fair.wake_at().expect("the rate is used up");
+                bench.pump();
+            }
+        }
+    }
+    let (single, queued) = (bench.bytes_of(single), bench.bytes_of(queued));
+    assert!(single * 5 >= queued * 4, "{single} and {queued} bytes");
 }
 
 #[tokio::test(start_paused = true)]

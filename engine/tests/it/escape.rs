@@ -177,7 +177,7 @@ fn a_folder_swapped_for_a_symlink_never_leads_outside() {
     let (dir, link) = (rig.dir.path().join("dir"), rig.dir.path().join("link"));
     let inside = version_of(&dir.join("secret"));
     let secret = version_of(&outside.path().join("secret"));
-    let outside_id = rig.peer.stat("dir/secret").id;
+    let inside_id = rig.peer.stat("dir/secret").id;
     let (read, refused) = (AtomicBool::new(false), AtomicBool::new(false));
     race(
         || renameat_with(CWD, &dir, CWD, &link, RenameFlags::EXCHANGE).unwrap(),
@@ -193,7 +193,7 @@ fn a_folder_swapped_for_a_symlink_never_leads_outside() {
                 Err(code) => assert!(code == ErrorCode::Stale && version == secret, "{code}"),
             }
             match rig.peer.try_stat("dir/secret", None) {
-                Ok(attr) => assert_eq!(attr.id, outside_id),
+                Ok(attr) => assert_eq!(attr.id, inside_id),
                 Err(code) => assert_eq!(code, ErrorCode::Loop),
             }
             read.load(Ordering::Relaxed) && refused.load(Ordering::Relaxed)

@@ -27,6 +27,8 @@ mod patterns;
 #[cfg(feature = "cli")]
 mod process;
 #[cfg(feature = "cli")]
+mod readers;
+#[cfg(feature = "cli")]
 mod refusals;
 mod rig;
 #[cfg(feature = "cli")]

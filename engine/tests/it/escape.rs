@@ -10,9 +10,10 @@ use std::{
 };
 
 use rustix::fs::{CWD, FileType, Mode, RenameFlags, makedev, mknodat, renameat_with};
+use transport::testing::{Greeting, Rogue};
 use wire::{
     Class, ErrorCode, Extent, FileKind, Reply, Request, Timestamp, Version, auth::Claims, chunk::ContentHash,
-    limits::LISTING_BYTES_MAX,
+    limits::LISTING_BYTES_MAX, message::Call,
 };
 
 use crate::{
@@ -62,6 +63,50 @@ fn outside() -> tempfile::TempDir {
     let outside = tempfile::tempdir().unwrap();
     fs::write(outside.path().join("secret"), OUTSIDE).unwrap();
     outside
+}
+
+/// Bytes that no [`wire::SharePath`] holds, in the place of a path of the same length.
+#[test]
+fn paths_that_are_none_are_refused_before_anything_is_looked_for() {
+    let rig = Rig::new(|dir| {
+        fs::create_dir_all(dir.join("sub/deep")).unwrap();
+        fs::write(dir.join("secret"), OUTSIDE).unwrap();
+    });
+    let claims = Claims { prefix: path("sub"), ..rig.host.ticket().claims };
+    let ticket = rig.host.issue(claims);
+    let request = Request::Stat(rig.peer.target(&path("aaaaaaaaa"), None));
+    let call = Call { class: Class::Metadata, id: 1, deadline_ms: 5_000, request };
+    let whole = wire::codec::encode_call(&call);
+    let at = whole.windows(9).position(|window| window == b"aaaaaaaaa").unwrap();
+    let evil: [&[u8; 9]; 9] = [
+        b"../secret",
+        b"..///////",
+        b"deep/../x",
+        b"deep/../.",
+        b"/etc/host",
+        b"deep//abc",
+        b"./deep///",
+        b"deep/a\0bc",
+        b"deepdeep/",
+    ];
+    rig.peer.run(async {
+        let rogue = Rogue::connect(&ticket, Greeting::Hello).await.unwrap();
+        for bytes in evil {
+            let mut stream = rogue.open().await.unwrap();
+            stream.write(&[&whole[..at], bytes, &whole[at + 9..]].concat()).await.unwrap();
+            stream.finish();
+            let reply = stream.reply().await.unwrap();
+            let invalid = matches!(reply, Reply::Error { code: ErrorCode::Invalid, .. });
+            assert!(invalid, "{} gives {reply:?}", bytes.escape_ascii());
+        }
+        // The same bytes with a path that is one.
+        let mut stream = rogue.open().await.unwrap();
+        stream.write(&[&whole[..at], b"deep/abcd", &whole[at + 9..]].concat()).await.unwrap();
+        stream.finish();
+        let reply = stream.reply().await.unwrap();
+        assert!(matches!(reply, Reply::Error { code: ErrorCode::NotFound, .. }), "{reply:?}");
+    });
+    rig.end();
 }
 
 #[test]
@@ -202,8 +247,8 @@ fn a_folder_swapped_for_a_symlink_never_leads_outside() {
     rig.end();
 }
 
-/// A folder leaves the prefix, takes in a file that was never inside, gives it back and returns. Resolutions that were on
-/// their way into the folder meet the file; the kernel's last look (`RESOLVE_BENEATH`) keeps it from them.
+/// A folder leaves the prefix, takes in a file that was never inside, gives it back and returns. A resolution that
+/// is on its way into the folder may meet the file; the kernel's last look (`RESOLVE_BENEATH`) keeps it from being answered.
 #[test]
 fn a_folder_moved_out_of_the_prefix_shows_nothing_it_took_in_there() {
     let rig = Rig::new(|dir| {

@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used)]
 
 #[cfg(feature = "cli")]
+mod attack;
+#[cfg(feature = "cli")]
 mod command;
 mod control;
 #[cfg(feature = "cli")]
@@ -16,6 +18,8 @@ mod escape;
 #[cfg(feature = "cli")]
 mod fallback;
 mod files;
+#[cfg(feature = "cli")]
+mod hostile;
 mod life;
 mod listing;
 #[cfg(feature = "cli")]

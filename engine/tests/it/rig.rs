@@ -100,6 +100,11 @@ impl Peer {
         self.lane.handle().block_on(self.client.call(request, Class::Metadata, deadline))
     }
 
+    /// Runs something on its network thread.
+    pub(crate) fn run<T>(&self, what: impl Future<Output = T>) -> T {
+        self.lane.handle().block_on(what)
+    }
+
     /// Sends all of them before any answer is awaited.
     pub(crate) fn call_all(&self, requests: impl Iterator<Item = (Request, Class)>) -> Replies<'_> {
         let deadline = Instant::now() + PATIENCE; // clock: a bound of a real wait

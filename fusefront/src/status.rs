@@ -58,6 +58,9 @@ pub struct Session {
     pub lost_because: Option<String>,
     /// How the latest attempt at another one failed, while there is none.
     pub last_attempt: Option<String>,
+    /// Whether the host refuses the ticket, which may have expired or been revoked.
+    #[serde(default)]
+    pub refused: bool,
     /// Seconds since this session began, or the last one was lost.
     pub since_s: u64,
     /// Sessions after the first.
@@ -195,6 +198,12 @@ impl Report {
         writeln!(f, "  lost        {reason}")?;
         if let Some(attempt) = &self.session.last_attempt {
             writeln!(f, "  last try    {attempt}")?;
+        }
+        if self.session.refused {
+            return writeln!(
+                f,
+                "  meanwhile   programs get \"Permission denied\"; mount again with a new ticket"
+            );
         }
         let meanwhile = match self.on_disconnect.as_str() {
             "stale" => "serving STALE data from memory, the rest fails at once",

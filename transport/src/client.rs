@@ -56,6 +56,8 @@ pub struct Loss {
     pub reason: Arc<str>,
     /// How the latest attempt at another one failed; `None` while the first is under way.
     pub attempt: Option<Arc<str>>,
+    /// Whether the host refuses the ticket: then calls fail at once, and not when their time is up.
+    pub refused: bool,
 }
 
 /// How a mount connects.
@@ -320,7 +322,9 @@ impl Client {
     pub fn loss(&self) -> Option<Loss> {
         match self.owner.shared.state.get() {
             State::Lost(loss) => Some(loss),
-            State::Refused(code, why) => Some(Loss { reason: why, attempt: Some(code.to_string().into()) }),
+            State::Refused(code, why) => {
+                Some(Loss { reason: why, attempt: Some(code.to_string().into()), refused: true })
+            }
             State::Connected(_) | State::Closed => None,
         }
     }
@@ -477,7 +481,7 @@ impl Shared {
         drop(history);
         self.change(match session.dismissal() {
             Some(why) => State::Refused(ErrorCode::Refused, why.into()),
-            None => State::Lost(Loss { reason: reason.into(), attempt: None }),
+            None => State::Lost(Loss { reason: reason.into(), attempt: None, refused: false }),
         })
     }
 

@@ -16,6 +16,7 @@ fn report(mountpoint: &str) -> Report {
         session: Session {
             lost_because: None,
             last_attempt: None,
+            refused: false,
             connected: true,
             peer: Some("127.0.0.1:4433".to_owned()),
             since_s: 60,

@@ -85,6 +85,7 @@ fn session(client: &Client) -> Session {
         connected: stats.connected,
         peer: stats.peer.map(|peer| peer.to_string()),
         lost_because: loss.as_ref().map(|loss| printable(&loss.reason)),
+        refused: loss.as_ref().is_some_and(|loss| loss.refused),
         last_attempt: loss.and_then(|loss| loss.attempt).map(|attempt| printable(&attempt)),
         since_s: stats.since.elapsed().as_secs(),
         reconnects: stats.reconnects,

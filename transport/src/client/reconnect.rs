@@ -74,7 +74,7 @@ async fn again(shared: &Shared, reason: &Arc<str>, dismissed: bool) -> Option<Se
                 tracing::debug!(%error, "still no session");
                 // After a refusal that is over, calls wait again.
                 let attempt = Some(error.to_string().into());
-                shared.change(State::Lost(Loss { reason: reason.clone(), attempt }));
+                shared.change(State::Lost(Loss { reason: reason.clone(), attempt, refused: false }));
             }
         }
     }

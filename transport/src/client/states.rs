@@ -103,7 +103,7 @@ mod tests {
     use super::{super::Loss, *};
 
     fn lost() -> State {
-        State::Lost(Loss { reason: Arc::from("a test"), attempt: None })
+        State::Lost(Loss { reason: Arc::from("a test"), attempt: None, refused: false })
     }
 
     #[tokio::test(start_paused = true)]

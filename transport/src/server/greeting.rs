@@ -81,7 +81,7 @@ pub(super) async fn greet<S: Serve>(
             None
         }
         Err(code) => {
-            tracing::info!(%code, "mount not admitted");
+            tracing::debug!(%code, "mount not admitted");
             time::sleep_until(refusal_at(heard, Instant::now())).await;
             refuse(connection, &mut send, code).await;
             None

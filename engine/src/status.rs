@@ -233,7 +233,7 @@ impl Desk {
             ("read-ahead to a mount", "bytes", None, Some(bulk_bytes_max.into())),
             ("bandwidth", "bytes/s", None, host_bytes_per_s.map(NonZeroU64::get)),
             ("bandwidth to a mount", "bytes/s", None, session_bytes_per_s.map(NonZeroU64::get)),
-            ("handshakes of an address", "a second", None, Some(handshakes_per_s.into())),
+            ("handshakes of an address", "1/s", None, Some(handshakes_per_s.into())),
             ("handshakes of an address at once", "count", None, Some(handshakes_burst.into())),
             ("handshake", "ms", None, Some(millis(handshake_deadline))),
             ("hello", "ms", None, Some(millis(hello_deadline))),

@@ -1,6 +1,14 @@
 //! Verify: whether ranges of a file still hold the bytes a mount has.
 
-use std::{fs::File, io, os::unix::fs::FileExt};
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use tokio::time::Instant;
 use uring::{Slot, SlotClass};
@@ -27,7 +35,38 @@ impl Disk {
         let open = self.open(asked).await?;
         let slot = self.slot(SlotClass::Chunk128K, asked).await?;
         let deadline = asked.deadline;
-        self.work.run(deadline, move || compare(&open, slot, &ranges, deadline)).await
+        let (asker, patience) = Asker::new(deadline);
+        let compared = self.work.run(deadline, move || compare(&open, slot, &ranges, &patience)).await;
+        drop(asker);
+        compared
+    }
+}
+
+/// Whoever waits for a verification; when it drops, the hashing ends with the range under way.
+struct Asker(Arc<AtomicBool>);
+
+/// How long to go on hashing.
+struct Patience {
+    deadline: Instant,
+    gone: Arc<AtomicBool>,
+}
+
+impl Asker {
+    fn new(deadline: Instant) -> (Asker, Patience) {
+        let gone = Arc::new(AtomicBool::new(false));
+        (Asker(gone.clone()), Patience { deadline, gone })
+    }
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+impl Patience {
+    fn is_over(&self) -> bool {
+        self.gone.load(Relaxed) || Instant::now() >= self.deadline
     }
 }
 
@@ -35,7 +74,7 @@ fn compare(
     open: &OpenFile,
     mut slot: Slot,
     ranges: &[(Extent, ContentHash)],
-    deadline: Instant,
+    patience: &Patience,
 ) -> Result<(Attr, Vec<bool>), Fault> {
     let before = look_at(&open.file)?;
     if before.may_be_written() {
@@ -44,7 +83,7 @@ fn compare(
     let mut equal = Vec::with_capacity(ranges.len());
     for (extent, expected) in ranges {
         // The mount has given up: hashing on would only keep a thread from others.
-        if Instant::now() >= deadline {
+        if patience.is_over() {
             return Err(Fault::late("time to hash every range"));
         }
         let found = hash(&open.file, slot.bytes_mut(), extent)?;

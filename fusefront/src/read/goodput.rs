@@ -144,7 +144,7 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn after(goodput: &Goodput, steps: &[(u64, u64)]) {
-        let mut now = Instant::now();
+        let mut now = Instant::now(); // clock: a moment to count from
         let fetch = goodput.begin(now);
         for (millis, bytes) in steps {
             now += Duration::from_millis(*millis);

@@ -14,7 +14,7 @@ fn handle(size_bytes: u64) -> Readahead {
 }
 
 fn now() -> Instant {
-    Instant::now()
+    Instant::now() // clock: a moment to count from
 }
 
 /// Reads, and asks for all that is wanted ahead.

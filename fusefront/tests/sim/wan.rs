@@ -146,7 +146,7 @@ impl Rig {
 
     /// Reads the file in order for `time`, and says how much of the link its data took in the last three quarters.
     async fn share_of_link(&self, profile: &Profile, time: Duration) -> f64 {
-        let (reader, start) = (self.open(), Instant::now());
+        let (reader, start) = (self.open(), Instant::now()); // clock: paused
         let mut asked = VecDeque::new();
         let (mut next, mut bytes) = (0, 0);
         while start.elapsed() < time {
@@ -175,7 +175,7 @@ impl Rig {
 }
 
 fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(30)
+    Instant::now() + Duration::from_secs(30) // clock: paused
 }
 
 #[tokio::test(start_paused = true)]
@@ -195,15 +195,15 @@ async fn a_read_elsewhere_is_soon_answered_while_a_run_fills_the_link() {
         let rig = rig.clone();
         async move { rig.share_of_link(&WAN_GOOD, Duration::from_secs(30)).await }
     });
-    sleep(Duration::from_secs(3)).await;
+    sleep(Duration::from_secs(3)).await; // clock: paused
     let reader = rig.open();
     let mut times = Vec::new();
     for n in 0..100 {
-        let start = Instant::now();
+        let start = Instant::now(); // clock: paused
         // No two of them near each other.
         rig.read(&reader, Extent::new((1 << 34) + n * n * 64 * MIB, REQUEST_BYTES)).await.unwrap();
         times.push(start.elapsed());
-        sleep(Duration::from_millis(50)).await;
+        sleep(Duration::from_millis(50)).await; // clock: paused
     }
     times.sort_unstable();
     println!("FIGURE demand read during read-ahead: p50 {:?}, p99 {:?}", times[50], times[98]);
@@ -216,7 +216,7 @@ async fn a_seek_on_a_slow_link_does_not_wait_for_what_it_left() {
     let rig = Rig::start(&WAN_POOR, 1 << 40).await;
     rig.share_of_link(&WAN_POOR, Duration::from_secs(20)).await;
     let reader = rig.open();
-    let start = Instant::now();
+    let start = Instant::now(); // clock: paused
     for n in 0..16 {
         rig.read(&reader, Extent::new((1 << 35) + n * REQUEST_BYTES, REQUEST_BYTES)).await.unwrap();
     }

@@ -161,12 +161,12 @@ async fn a_demand_read_is_not_held_up_by_bulk() {
         });
     }
     let mut times = Vec::new();
-    time::sleep(Duration::from_secs(3)).await;
+    time::sleep(Duration::from_secs(3)).await; // clock: paused
     for n in 0..100 {
         let start = now();
         client.read(read(n << 30, 128 << 10, Class::Demand), slot(&pool)).await.unwrap();
         times.push(start.elapsed());
-        time::sleep(Duration::from_millis(50)).await;
+        time::sleep(Duration::from_millis(50)).await; // clock: paused
     }
     bulk.shutdown().await;
     times.sort_unstable();

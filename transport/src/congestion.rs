@@ -26,6 +26,10 @@ const LOSS_ROUND_TRIPS: u32 = 64;
 const TRIAL_AFTER: Duration = Duration::from_secs(10);
 /// The longest that becomes: a trial costs a lossy path a few seconds at a lower rate.
 const TRIAL_AFTER_MAX: Duration = Duration::from_secs(320);
+/// The part of BBR's window that is used. BBR means to be paced, and its window of two round trips of data is a bound that
+/// it rarely meets; QUIC paces by the window alone, so all of it would be in flight, and what a queue of a round trip
+/// cannot hold would be lost.
+const BBR_WINDOW: (u64, u64) = (11, 16);
 /// What a round trip may be above the shortest one and still show no queue: a tenth, and this.
 const JITTER: Duration = Duration::from_millis(1);
 
@@ -223,7 +227,13 @@ impl Controller for Switching {
     }
 
     fn window(&self) -> u64 {
-        self.controller().window()
+        match &self.active {
+            Active::Cubic(cubic) => cubic.window(),
+            Active::Bbr(bbr) => {
+                let (part, parts) = BBR_WINDOW;
+                (bbr.window() / parts * part).max(4 * u64::from(self.mtu))
+            }
+        }
     }
 
     fn metrics(&self) -> ControllerMetrics {

@@ -61,7 +61,7 @@ async fn over(profile: &Profile, seed: u64) -> (Link, Server, Client) {
 /// Reads in order, `depth` reads of `len` at once, for `time`; the share of the link that the data took in its last
 /// three quarters.
 async fn share_of_link(profile: &Profile, (depth, len): (u64, u64), time: Duration) -> f64 {
-    let (_link, _server, client) = over(profile, 7).await;
+    let (link, _server, client) = over(profile, 7).await;
     let pool = pool();
     let start = now();
     let mut reads = JoinSet::new();
@@ -82,6 +82,8 @@ async fn share_of_link(profile: &Profile, (depth, len): (u64, u64), time: Durati
         }
         spawn(&mut reads);
     }
+    let (sent, dropped) = link.datagrams();
+    println!("FIGURE {dropped} of {sent} datagrams lost");
     bytes as f64 / (time.as_secs_f64() * 0.75) / profile.bytes_per_s() as f64
 }
 

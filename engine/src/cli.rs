@@ -1,7 +1,7 @@
 //! The command line of `wormhole-engine`: what was typed, and how it becomes a [`crate::config::HostConfig`].
 //!
 //! Each command has a file with its options and what they mean; [`main`] parses, runs the command, and says how it
-//! went. An option is read in the same words wherever it is given: [`units`] and [`text`] check it, [`file`] and
+//! went. An option is read in the same words wherever it is given: [`units`] and [`text`] check it, [`mod@file`] and
 //! [`failure`] say where it was wrong. What both binaries need is public: these four, [`log`], [`endpoint`], [`topics`]
 //! and [`pages`].
 

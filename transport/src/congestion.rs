@@ -2,9 +2,9 @@
 //!
 //! Cubic takes every loss for a full queue and halves its rate by and by: on 10 Mbit/s, 150 ms, 1 % loss it reaches
 //! 0.94 Mbit/s, BBR 9.6. BBR in turn is slower on clean fast paths (x0.88) and less kind to others. A loss while the
-//! round trip is about the shortest ever seen came without a queue; [`BLIND_LOSSES`] of them in a row, close enough to
+//! round trip is about the shortest ever seen came without a queue; three of them in a row, close enough to
 //! each other to hold Cubic down, hand over to BBR. BBR keeps a queue of its own (its window is two round trips of data),
-//! so its losses tell nothing: after [`TRIAL_AFTER`] Cubic is tried again, each time it does not last half as often. A
+//! so its losses tell nothing: after ten seconds Cubic is tried again, each time it does not last half as often. A
 //! new controller starts from the window of the one before.
 
 use std::{

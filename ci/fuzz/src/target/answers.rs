@@ -35,7 +35,7 @@ thread_local! {
 impl Rig {
     fn new() -> Rig {
         let runtime = network::runtime();
-        let (script, link, identity) = (Script::default(), network::link(), network::identity());
+        let (script, link, identity) = (Script::default(), network::link(9_000), network::identity());
         let (server, client) = runtime.block_on(async {
             let server = network::serve(&link, &identity, Liar::new(script.clone()));
             (server, network::connect(&link, &identity).await)

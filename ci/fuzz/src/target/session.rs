@@ -44,7 +44,7 @@ thread_local! {
 impl Rig {
     fn new() -> Rig {
         let runtime = network::runtime();
-        let (link, identity, host) = (network::link(), network::identity(), Arc::new(Host::default()));
+        let (link, identity, host) = (network::link(1_472), network::identity(), Arc::new(Host::default()));
         let (server, client) = runtime.block_on(async {
             let server = network::serve(&link, &identity, host.clone());
             (server, network::connect(&link, &identity).await)
@@ -59,7 +59,10 @@ impl Rig {
         let spare = self.host.spare.lock().take();
         let mut peer = match spare {
             Some(peer) => peer,
-            None => Peer::connect(&self.link, &self.ticket).await,
+            None => match Peer::connect(&self.link, &self.ticket).await {
+                Ok(peer) => peer,
+                Err(error) => panic!("no room for a mount: {error}, with {:?}", self.server.usage()),
+            },
         };
         for _ in 0..OPERATIONS_MAX {
             if input.is_empty() {

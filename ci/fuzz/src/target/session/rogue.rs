@@ -3,6 +3,7 @@
 use std::{
     cell::Cell,
     future::Future,
+    io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
@@ -33,10 +34,9 @@ pub(super) struct Peer {
 
 impl Peer {
     /// An admitted one.
-    pub(super) async fn connect(link: &Link, ticket: &Ticket) -> Peer {
-        let rogue =
-            Rogue::over(link, address(), ticket, Greeting::Hello).await.expect("the host has room for it");
-        Peer { rogue, streams: Vec::new(), greeted: true }
+    pub(super) async fn connect(link: &Link, ticket: &Ticket) -> io::Result<Peer> {
+        let rogue = Rogue::over(link, address(), ticket, Greeting::Hello).await?;
+        Ok(Peer { rogue, streams: Vec::new(), greeted: true })
     }
 
     /// Whether another input may go on with it.
@@ -141,7 +141,7 @@ fn address() -> SocketAddr {
         static PORT: Cell<u16> = const { Cell::new(0) };
     }
     let port = PORT.with(|port| port.replace((port.get() + 1) % 64));
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3)), 6000 + port)
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 3)), 6000 + port)
 }
 
 async fn in_a_moment<T>(work: impl Future<Output = T>) -> Option<T> {

@@ -12,6 +12,7 @@ use crate::{
     files::{Grant, Key, OpenFile, OpenFiles},
     metrics::Metrics,
     share::{Place, Scope, resolve},
+    verify::Turns,
     work::Work,
 };
 
@@ -22,6 +23,7 @@ pub(crate) struct Disk {
     pub(crate) ring: Ring,
     pub(crate) files: OpenFiles,
     pub(crate) work: Work,
+    pub(crate) hashing: Turns,
     pub(crate) metrics: Metrics,
 }
 

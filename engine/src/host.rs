@@ -26,6 +26,7 @@ use crate::{
     state::StateDir,
     status::{HostStatus, ShareStatus},
     tickets::{Door, TicketInfo, TicketRequest, Tickets},
+    verify::Turns,
     work::Work,
 };
 
@@ -236,6 +237,7 @@ fn open_disk(config: &HostConfig) -> Result<Disk, HostError> {
         ring: Ring::start(ring)?,
         files: OpenFiles::new(config.files_open_max),
         work: Work::new(),
+        hashing: Turns::of_host(),
         metrics: Metrics::new(),
     })
 }

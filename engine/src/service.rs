@@ -28,6 +28,7 @@ use crate::{
     metrics::Metrics,
     share::{Scope, Share},
     tickets::{Refusal, Seat, Tickets},
+    verify::Turns,
 };
 
 /// The longest a request may take, whatever the mount says.
@@ -53,6 +54,7 @@ pub(crate) struct Session {
     grant: Grant,
     scopes: Vec<Arc<Scope>>,
     counted: Counted,
+    hashing: Turns,
 }
 
 /// A session in the gauge of those connected, until it is over. One that was let in and never took its welcome does not come
@@ -172,7 +174,7 @@ impl Service {
         let grant = Grant::of(&claims);
         let seat = self.tickets.seat(number, claims, printable(&label), peer)?;
         let counted = Counted::new(self.disk.metrics.sessions.clone());
-        let session = Session { seat, grant, scopes, counted };
+        let session = Session { seat, grant, scopes, counted, hashing: Turns::of_session() };
         let welcome = Welcome { version: PROTOCOL_VERSION, session: number, boot: self.boot, shares };
         Ok((Arc::new(session), welcome))
     }
@@ -226,7 +228,7 @@ impl Service {
                 Answer { reply: Reply::Data { version, len }, data }
             }
             Request::Verify { target, ranges } => {
-                let (attr, equal) = self.disk.verify(&ask(target)?, ranges).await?;
+                let (attr, equal) = self.disk.verify(&ask(target)?, ranges, &session.hashing).await?;
                 Reply::Verified { attr, equal }.into()
             }
             Request::Statfs(share) => {

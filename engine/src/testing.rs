@@ -26,6 +26,7 @@ use crate::{
     metrics::Metrics,
     service::Service,
     tickets::{Door, Tickets},
+    verify::Turns,
     work::Work,
 };
 
@@ -63,6 +64,7 @@ impl SimulatedHost {
             ring: disk.ring(RingConfig::default()),
             files: OpenFiles::new(files_open_max),
             work: Work::simulated(disk),
+            hashing: Turns::of_host(),
             metrics: Metrics::new(),
         };
         let service = Arc::new(Service {

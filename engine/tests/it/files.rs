@@ -8,9 +8,11 @@ use std::{
     thread,
 };
 
-use wire::{ByteLen, CHUNK_BYTES, ErrorCode, Extent, FileKind, Reply, Request, Version, chunk::ContentHash};
+use wire::{
+    ByteLen, CHUNK_BYTES, Class, ErrorCode, Extent, FileKind, Reply, Request, Version, chunk::ContentHash,
+};
 
-use crate::rig::{Rig, code, path, pattern};
+use crate::rig::{Peer, Rig, code, path, pattern};
 
 #[test]
 fn files_of_every_edge_length_read_equal() {
@@ -233,6 +235,33 @@ fn verify_tells_which_ranges_still_hold() {
     assert_eq!(attr.version(), rig.peer.stat("f").version());
     let too_long = rig.peer.call(verify(vec![(Extent::new(0, (1 << 20) + 1), of(0..1))]));
     assert_eq!(code(too_long), ErrorCode::Invalid);
+    rig.end();
+}
+
+#[test]
+fn a_large_verification_holds_up_nobodys_reads() {
+    const RANGES: u64 = 640;
+    let rig = Rig::new(|dir| {
+        fs::File::create(dir.join("large")).unwrap().set_len(RANGES << 20).unwrap();
+        fs::write(dir.join("f"), pattern(1 << 20, 3)).unwrap();
+    });
+    let other = Peer::connect(rig.host.ticket()).unwrap();
+    let ranges = (0..RANGES).map(|n| (Extent::new(n << 20, 1 << 20), ContentHash([0; 32]))).collect();
+    let verify = Request::Verify { target: rig.peer.target(&path("large"), None), ranges };
+    // Several: the host hashes for a second or so.
+    let verified = rig.peer.call_all((0..4).map(|_| (verify.clone(), Class::Metadata)));
+    // By then they are there.
+    rig.peer.stat("f");
+    for peer in [&rig.peer, &other] {
+        let attr = peer.stat("f");
+        assert_eq!(peer.read("f", &attr, Extent::new(0, 1 << 20)).unwrap(), pattern(1 << 20, 3));
+        assert_eq!(verified.under_way(), 4, "the read waited for none of them");
+    }
+    for reply in verified.wait() {
+        let Ok(Reply::Verified { equal, .. }) = reply else { panic!("not verified: {reply:?}") };
+        assert_eq!(equal, vec![false; usize::try_from(RANGES).unwrap()]);
+    }
+    other.close();
     rig.end();
 }
 

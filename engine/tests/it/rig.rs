@@ -172,6 +172,11 @@ pub(crate) struct Replies<'a> {
 }
 
 impl Replies<'_> {
+    /// How many have not come.
+    pub(crate) fn under_way(&self) -> usize {
+        self.calls.iter().filter(|call| !call.is_finished()).count()
+    }
+
     /// All of them, in the order of their requests.
     pub(crate) fn wait(self) -> Vec<Result<Reply, CallError>> {
         let Replies { peer, calls } = self;

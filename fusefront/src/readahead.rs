@@ -133,7 +133,7 @@ impl Readahead {
                 self.steps = Steps::default();
             }
             None => {
-                if let Some(dropped) = self.begin(&read, now) {
+                if let Some(dropped) = self.begin(&read, &limits, now) {
                     return Some(dropped);
                 }
             }
@@ -190,13 +190,13 @@ impl Readahead {
     }
 
     /// A cursor for a read that continues none; which one had to go for it.
-    fn begin(&mut self, read: &Extent, now: Instant) -> Option<CursorId> {
+    fn begin(&mut self, read: &Extent, limits: &Limits, now: Instant) -> Option<CursorId> {
         let strided = self.steps.note(read);
         let id = CursorId(self.next_id);
         self.next_id = self.next_id.wrapping_add(1);
         let cursor = Cursor::new(id, read, self.budget.clone(), now);
         let cursor = match strided {
-            Some(step) => cursor.strided(step, &self.limits.within(self.path_bytes_max)),
+            Some(step) => cursor.strided(step, limits),
             None => cursor,
         };
         let mut dropped = None;

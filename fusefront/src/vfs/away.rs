@@ -25,7 +25,7 @@ use super::{
 use crate::error::VfsError;
 
 /// How long the host may take to tell the root's attributes before the last known ones are shown.
-pub(super) const ROOT_PATIENCE: Duration = Duration::from_millis(50);
+const ROOT_PATIENCE: Duration = Duration::from_millis(50);
 
 /// How long the host may take to tell, behind an answer, what the next one shows.
 pub(super) const REFRESH_DEADLINE: Duration = Duration::from_secs(2);
@@ -138,22 +138,39 @@ impl Vfs {
 
     /// The attributes of a share's root: the host's if it tells them at once, else as last known.
     pub(super) async fn attr_of_root(&self, node: NodeId, by: By) -> Result<NodeAttr, VfsError> {
-        let permit = self.0.root_looks.clone().try_acquire_owned();
-        if let (Ok(permit), None) = (permit, self.0.client.loss()) {
-            let vfs = self.clone();
-            let look = self.0.lane.spawn(async move {
-                let _permit = permit;
-                let attr = vfs.0.stat_node(node, by, Instant::now() + REFRESH_DEADLINE).await?;
-                vfs.0.state.lock().tell(node, attr);
-                Ok(())
-            });
-            // It goes on behind the answer when it takes longer.
-            match timeout(ROOT_PATIENCE, look).await {
-                Ok(Ok(Err(VfsError::Deadline | VfsError::Lost { .. }) | Ok(()))) | Ok(Err(_)) | Err(_) => {}
-                Ok(Ok(Err(error))) => return Err(error),
-            }
-        }
+        self.at_once(|vfs, deadline| async move {
+            let attr = vfs.0.stat_node(node, by, deadline).await?;
+            vfs.0.state.lock().tell(node, attr);
+            Ok(())
+        })
+        .await?;
         self.0.state.lock().share_root_attr(&self.0, node)
+    }
+
+    /// What `look` at a root finds, where the host tells it at once. One that takes longer goes on behind the answer.
+    ///
+    /// # Errors
+    /// What the host says; not that it says nothing.
+    pub(super) async fn at_once<T, F>(
+        &self,
+        look: impl FnOnce(Vfs, Instant) -> F,
+    ) -> Result<Option<T>, VfsError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, VfsError>> + Send + 'static,
+    {
+        let permit = self.0.root_looks.clone().try_acquire_owned();
+        let (Ok(permit), None) = (permit, self.0.client.loss()) else { return Ok(None) };
+        let look = look(self.clone(), Instant::now() + REFRESH_DEADLINE);
+        let look = self.0.lane.spawn(async move {
+            let _permit = permit;
+            look.await
+        });
+        match timeout(ROOT_PATIENCE, look).await {
+            Ok(Ok(Ok(found))) => Ok(Some(found)),
+            Ok(Ok(Err(VfsError::Deadline | VfsError::Lost { .. })) | Err(_)) | Err(_) => Ok(None),
+            Ok(Ok(Err(error))) => Err(error),
+        }
     }
 
     /// The attributes of a node as last known, in place of `error`.

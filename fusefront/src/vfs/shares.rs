@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 
-use tokio::time::{Instant, timeout};
 use wire::{
     Attr, ByteLen, Entry, FileId, FileKind, Name, ShareId, SharePath, Timestamp,
     message::{ShareInfo, Target, Welcome},
@@ -16,7 +15,6 @@ use wire::{
 use super::{
     Inner, State, Vfs,
     attr::NodeAttr,
-    away::{REFRESH_DEADLINE, ROOT_PATIENCE},
     dir::{OpenDir, Page},
     handle::HandleId,
     inode::NodeId,
@@ -175,28 +173,18 @@ impl Vfs {
 
     /// The attributes of a share's root: the host's if it tells them at once, else as last known.
     async fn look_at_share(&self, share: &ShareInfo) -> Result<Attr, VfsError> {
-        let permit = self.0.root_looks.clone().try_acquire_owned();
-        if let (Ok(permit), None) = (permit, self.0.client.loss()) {
-            let (vfs, id) = (self.clone(), share.id);
-            let look = self.0.lane.spawn(async move {
-                let _permit = permit;
-                let target = Target { share: id, path: SharePath::root(), id: None };
-                let attr = vfs.0.stat(target, Instant::now() + REFRESH_DEADLINE).await?;
-                if attr.kind != FileKind::Directory {
-                    let reason = "the root of a share that is not a folder".to_owned();
-                    return Err(VfsError::Protocol { reason });
-                }
-                vfs.0.state.lock().shares.learn(id, attr);
-                Ok(attr)
-            });
-            // It goes on behind the answer when it takes longer.
-            match timeout(ROOT_PATIENCE, look).await {
-                Ok(Ok(Ok(attr))) => return Ok(attr),
-                Ok(Ok(Err(VfsError::Deadline | VfsError::Lost { .. }))) | Ok(Err(_)) | Err(_) => {}
-                Ok(Ok(Err(error))) => return Err(error),
+        let id = share.id;
+        let looked = self.at_once(move |vfs, deadline| async move {
+            let target = Target { share: id, path: SharePath::root(), id: None };
+            let attr = vfs.0.stat(target, deadline).await?;
+            if attr.kind != FileKind::Directory {
+                let reason = "the root of a share that is not a folder".to_owned();
+                return Err(VfsError::Protocol { reason });
             }
-        }
-        Ok(share.root)
+            vfs.0.state.lock().shares.learn(id, attr);
+            Ok(attr)
+        });
+        Ok(looked.await?.unwrap_or(share.root))
     }
 
     /// Opens the folder that holds the shares.

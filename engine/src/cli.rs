@@ -37,8 +37,8 @@ pub use ticket::{ListArgs, NewArgs, RevokeArgs, StateArg, TicketArgs, TicketComm
     max_term_width = 100,
     arg_required_else_help = true,
     disable_help_subcommand = true,
-    after_help = help::POINTER,
-    after_long_help = help::list()
+    after_help = topics::pointer("wormhole-engine"),
+    after_long_help = topics::list("wormhole-engine", &help::TOPICS)
 )]
 pub struct Cli {
     /// What to do.

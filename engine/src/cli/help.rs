@@ -1,10 +1,6 @@
 //! The topics of `wormhole-engine help`.
 
-use super::topics::{self, Topic};
-
-/// The end of the short help.
-pub(super) const POINTER: &str =
-    "`wormhole-engine help TOPIC` explains a subject; `wormhole-engine help topics` lists them.";
+use super::topics::Topic;
 
 /// All of them, in the order to read them.
 pub(super) const TOPICS: [Topic; 9] = [
@@ -42,8 +38,3 @@ pub(super) const TOPICS: [Topic; 9] = [
         text: include_str!("help/troubleshooting.txt"),
     },
 ];
-
-/// The end of the long help.
-pub(super) fn list() -> String {
-    format!("Topics of `wormhole-engine help`:\n{}", topics::list(&TOPICS))
-}

@@ -40,7 +40,7 @@ pub fn help(mut program: Command, topics: &[Topic], args: &HelpArgs) -> Result<S
         return Ok(program.render_long_help().to_string());
     };
     if *first == LIST {
-        return Ok(format!("Topics of `{} help`:\n{}", program.get_name(), list(topics)));
+        return Ok(list(program.get_name(), topics));
     }
     if let (Some(topic), []) = (topics.iter().find(|topic| topic.name == *first), rest) {
         // A command of the same name is one `--help` away.
@@ -76,9 +76,14 @@ fn unknown(program: &str, word: &str, known: &[String]) -> String {
     }
 }
 
-/// The topics with what they are about, a line each.
-pub fn list(topics: &[Topic]) -> String {
-    topics.iter().fold(String::new(), |mut lines, topic| {
+/// The end of the short help of `program`.
+pub fn pointer(program: &str) -> String {
+    format!("`{program} help TOPIC` explains a subject; `{program} help {LIST}` lists them.")
+}
+
+/// The topics of `program` with what they are about, a line each.
+pub fn list(program: &str, topics: &[Topic]) -> String {
+    topics.iter().fold(format!("Topics of `{program} help`:\n"), |mut lines, topic| {
         // Writing to a string does not fail.
         let _ = writeln!(lines, "  {:<16}{}", topic.name, topic.about);
         lines

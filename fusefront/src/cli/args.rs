@@ -8,7 +8,7 @@ use engine::cli::{
     log::{Filter, Format},
     pages::{self, CompletionsArgs, ManArgs},
     text,
-    topics::HelpArgs,
+    topics::{self, HelpArgs},
     units::{Size, Time},
 };
 use serde::Deserialize;
@@ -29,8 +29,8 @@ const DEADLINE_S_MAX: u64 = 24 * 3600;
     max_term_width = 100,
     arg_required_else_help = true,
     disable_help_subcommand = true,
-    after_help = help::POINTER,
-    after_long_help = help::list()
+    after_help = topics::pointer("wormhole"),
+    after_long_help = topics::list("wormhole", &help::TOPICS)
 )]
 pub(super) struct Cli {
     /// What to do.

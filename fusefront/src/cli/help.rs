@@ -1,10 +1,6 @@
 //! The topics of `wormhole help`.
 
-use engine::cli::topics::{self, Topic};
-
-/// The end of the short help.
-pub(super) const POINTER: &str =
-    "`wormhole help TOPIC` explains a subject; `wormhole help topics` lists them.";
+use engine::cli::topics::Topic;
 
 /// All of them, in the order to read them.
 pub(super) const TOPICS: [Topic; 9] = [
@@ -50,8 +46,3 @@ pub(super) const TOPICS: [Topic; 9] = [
         text: include_str!("help/troubleshooting.txt"),
     },
 ];
-
-/// The end of the long help.
-pub(super) fn list() -> String {
-    format!("Topics of `wormhole help`:\n{}", topics::list(&TOPICS))
-}

@@ -175,14 +175,3 @@ fn exchange(mut stream: UnixStream, request: &Request) -> io::Result<Response> {
         }
     }
 }
-
-/// An error with its reasons, in one line.
-fn in_one_line(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(reason) = source {
-        line = format!("{line}: {reason}");
-        source = reason.source();
-    }
-    line.replace('\n', " ")
-}

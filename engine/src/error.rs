@@ -275,6 +275,20 @@ impl Fault {
     }
 }
 
+/// An error with its reasons in one line; a reason that is quoted before it is not said twice.
+pub(crate) fn one_line(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(reason) = source {
+        let said = reason.to_string();
+        if !line.contains(&said) {
+            line = format!("{line}: {said}");
+        }
+        source = reason.source();
+    }
+    line.replace('\n', " ")
+}
+
 impl From<Errno> for Fault {
     fn from(errno: Errno) -> Fault {
         let code = code_of(errno);

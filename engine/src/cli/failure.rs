@@ -43,15 +43,7 @@ impl Failure {
 
 /// The chain of reasons in one line; a reason that its predecessor quotes is not said twice.
 pub fn one_line(error: &anyhow::Error) -> String {
-    let mut line = String::new();
-    for reason in error.chain().map(ToString::to_string) {
-        if line.is_empty() {
-            line = reason;
-        } else if !line.contains(&reason) {
-            line = format!("{line}: {reason}");
-        }
-    }
-    line.replace('\n', " ")
+    crate::error::one_line(error.as_ref())
 }
 
 /// Reads the arguments, the program's own name first; the environment fills in where they are silent. Prints help and

@@ -12,11 +12,10 @@ use transport::Lane;
 
 use super::{
     desk::Desk,
-    in_one_line,
     protocol::{Id, REQUEST_BYTES_MAX, Request, Response, TicketText},
     socket::Place,
 };
-use crate::error::TicketError;
+use crate::error::{TicketError, one_line};
 
 /// Requests at once; more wait until one is answered.
 const CLIENTS_MAX: usize = 8;
@@ -146,7 +145,7 @@ async fn answer(desk: Arc<Desk>, request: Request, place: OwnedSemaphorePermit) 
     if let Request::TicketNew(request) = &request
         && let Err(error) = desk.check_folder(request).await
     {
-        return Response::Error(in_one_line(&error));
+        return Response::Error(one_line(&error));
     }
     let working = Arc::clone(&desk);
     let done = spawn_blocking(move || {
@@ -163,7 +162,7 @@ async fn answer(desk: Arc<Desk>, request: Request, place: OwnedSemaphorePermit) 
             Response::Revoked(revoked)
         }
         Ok(Ok(done)) => done,
-        Ok(Err(error)) => Response::Error(in_one_line(&error)),
+        Ok(Err(error)) => Response::Error(one_line(&error)),
         Err(error) => Response::Error(format!("the host failed on this request: {error}")),
     }
 }

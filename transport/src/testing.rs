@@ -16,9 +16,11 @@ use crate::{
 };
 
 mod link;
+mod profile;
 mod rogue;
 
 pub use link::{Bottleneck, HEADER_BYTES, Link, LinkConfig};
+pub use profile::Profile;
 pub use rogue::{Greeting, Rogue, RogueStream};
 
 /// A server at `address` of the link; [`ServerConfig::listen`] is not used.

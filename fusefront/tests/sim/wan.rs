@@ -15,7 +15,7 @@ use tokio::{
 };
 use transport::{
     Client, ClientConfig, Identity, Server, ServerConfig,
-    testing::{self, Bottleneck, Link, LinkConfig},
+    testing::{self, Link, Profile},
 };
 use uring::{Pool, PoolConfig, testing::FaultyDisk};
 use wire::{
@@ -35,40 +35,6 @@ const MIB: u64 = 1 << 20;
 /// What the kernel asks for at once, and how many such requests a reader in order has under way.
 const REQUEST_BYTES: u64 = 128 << 10;
 const REQUESTS: usize = 2;
-
-/// A link of TARGETS.md, "Network profiles": its queue holds one round trip of data, and at least eight packets.
-#[derive(Clone, Copy)]
-struct Profile {
-    name: &'static str,
-    bits_per_s: u64,
-    round_trip_ms: u64,
-    loss_ppm: u32,
-}
-
-const WAN_GOOD: Profile =
-    Profile { name: "WAN-Good", bits_per_s: 100_000_000, round_trip_ms: 50, loss_ppm: 0 };
-const WAN_POOR: Profile =
-    Profile { name: "WAN-Poor", bits_per_s: 10_000_000, round_trip_ms: 150, loss_ppm: 10_000 };
-const WAN_BAD: Profile =
-    Profile { name: "WAN-Bad", bits_per_s: 1_000_000, round_trip_ms: 300, loss_ppm: 50_000 };
-
-impl Profile {
-    fn bytes_per_s(&self) -> u64 {
-        self.bits_per_s / 8
-    }
-
-    fn link(&self) -> LinkConfig {
-        let bytes_per_s = self.bytes_per_s();
-        let queue_bytes = (bytes_per_s * self.round_trip_ms / 1000).max(8 * 1500);
-        LinkConfig {
-            seed: 7,
-            delay: Duration::from_micros(self.round_trip_ms * 500),
-            loss_ppm: self.loss_ppm,
-            bottleneck: Some(Bottleneck { bytes_per_s, queue_bytes }),
-            ..LinkConfig::default()
-        }
-    }
-}
 
 /// One file on a host behind a link, and a read path to it.
 struct Rig {
@@ -92,7 +58,7 @@ impl Rig {
     async fn start(profile: &Profile, file_bytes: u64) -> Rig {
         let folder = tempfile::tempdir().unwrap();
         fs::File::create(folder.path().join("file")).unwrap().set_len(file_bytes).unwrap();
-        let link = Link::new(profile.link());
+        let link = Link::new(profile.link(7));
         let identity = Identity::generate().unwrap();
         let host = SimulatedHost::new(HostParts {
             shares: vec![ShareConfig::new(Name::new(b"share").unwrap(), folder.path())],
@@ -180,7 +146,9 @@ fn soon() -> Instant {
 
 #[tokio::test(start_paused = true)]
 async fn a_reader_in_order_fills_the_link() {
-    for (profile, seconds, at_least) in [(WAN_GOOD, 12, 0.90), (WAN_POOR, 60, 0.85), (WAN_BAD, 240, 0.60)] {
+    for (profile, seconds, at_least) in
+        [(Profile::WAN_GOOD, 12, 0.90), (Profile::WAN_POOR, 60, 0.85), (Profile::WAN_BAD, 240, 0.60)]
+    {
         let rig = Rig::start(&profile, 1 << 30).await;
         let share = rig.share_of_link(&profile, Duration::from_secs(seconds)).await;
         assert!(share >= at_least, "{}: {share}", profile.name);
@@ -190,10 +158,10 @@ async fn a_reader_in_order_fills_the_link() {
 
 #[tokio::test(start_paused = true)]
 async fn a_read_elsewhere_is_soon_answered_while_a_run_fills_the_link() {
-    let rig = Arc::new(Rig::start(&WAN_GOOD, 1 << 40).await);
+    let rig = Arc::new(Rig::start(&Profile::WAN_GOOD, 1 << 40).await);
     let run = tokio::spawn({
         let rig = rig.clone();
-        async move { rig.share_of_link(&WAN_GOOD, Duration::from_secs(30)).await }
+        async move { rig.share_of_link(&Profile::WAN_GOOD, Duration::from_secs(30)).await }
     });
     sleep(Duration::from_secs(3)).await; // clock: paused
     let reader = rig.open();
@@ -213,8 +181,8 @@ async fn a_read_elsewhere_is_soon_answered_while_a_run_fills_the_link() {
 
 #[tokio::test(start_paused = true)]
 async fn a_seek_on_a_slow_link_does_not_wait_for_what_it_left() {
-    let rig = Rig::start(&WAN_POOR, 1 << 40).await;
-    rig.share_of_link(&WAN_POOR, Duration::from_secs(20)).await;
+    let rig = Rig::start(&Profile::WAN_POOR, 1 << 40).await;
+    rig.share_of_link(&Profile::WAN_POOR, Duration::from_secs(20)).await;
     let reader = rig.open();
     let start = Instant::now(); // clock: paused
     for n in 0..16 {

@@ -7,7 +7,7 @@ use tokio::{task::JoinSet, time};
 use transport::{
     Client, ClientConfig, Identity, Server, ServerConfig,
     congestion::Congestion,
-    testing::{self, Bottleneck, Link, LinkConfig},
+    testing::{self, Link, Profile},
 };
 use uring::Pool;
 use wire::message::Class;
@@ -16,38 +16,6 @@ use crate::host::{Host, now, pool, read, slot, ticket};
 
 const HOST: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), 4433);
 const MOUNT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2)), 5000);
-
-/// A link of TARGETS.md, "Network profiles". Its queue holds one round trip of data, or what a small switch has: 256
-/// packets, but no more than 10 ms; eight packets at least.
-struct Profile {
-    bits_per_s: u64,
-    round_trip_ms: u64,
-    loss_ppm: u32,
-}
-
-const WAN_GOOD: Profile = Profile { bits_per_s: 100_000_000, round_trip_ms: 50, loss_ppm: 0 };
-const WAN_POOR: Profile = Profile { bits_per_s: 10_000_000, round_trip_ms: 150, loss_ppm: 10_000 };
-const WAN_BAD: Profile = Profile { bits_per_s: 1_000_000, round_trip_ms: 300, loss_ppm: 50_000 };
-const LAN: Profile = Profile { bits_per_s: 1_000_000_000, round_trip_ms: 1, loss_ppm: 0 };
-
-impl Profile {
-    fn bytes_per_s(&self) -> u64 {
-        self.bits_per_s / 8
-    }
-
-    fn link(&self, seed: u64) -> LinkConfig {
-        let bytes_per_s = self.bytes_per_s();
-        let switch_bytes = (bytes_per_s / 100).min(256 * 1500);
-        let queue_bytes = (bytes_per_s * self.round_trip_ms / 1000).max(switch_bytes).max(8 * 1500);
-        LinkConfig {
-            seed,
-            delay: Duration::from_micros(self.round_trip_ms * 500),
-            loss_ppm: self.loss_ppm,
-            bottleneck: Some(Bottleneck { bytes_per_s, queue_bytes }),
-            ..LinkConfig::default()
-        }
-    }
-}
 
 async fn over(profile: &Profile, seed: u64) -> (Link, Server, Client) {
     let link = Link::new(profile.link(seed));
@@ -100,31 +68,31 @@ fn say(what: &str, share: f64) -> f64 {
 
 #[tokio::test(start_paused = true)]
 async fn a_clean_long_link_is_filled() {
-    let share = share_of_link(&WAN_GOOD, (16, 512 << 10), Duration::from_secs(12)).await;
+    let share = share_of_link(&Profile::WAN_GOOD, (16, 512 << 10), Duration::from_secs(12)).await;
     assert!(say("WAN-Good", share) >= 0.90);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lan_is_filled() {
-    let share = share_of_link(&LAN, (16, 512 << 10), Duration::from_secs(1)).await;
+    let share = share_of_link(&Profile::LAN, (16, 512 << 10), Duration::from_secs(1)).await;
     assert!(say("LAN", share) >= 0.90);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lossy_link_is_filled() {
-    let share = share_of_link(&WAN_POOR, (16, 128 << 10), Duration::from_secs(60)).await;
+    let share = share_of_link(&Profile::WAN_POOR, (16, 128 << 10), Duration::from_secs(60)).await;
     assert!(say("WAN-Poor", share) >= 0.85);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_bad_link_is_more_than_half_filled() {
-    let share = share_of_link(&WAN_BAD, (8, 128 << 10), Duration::from_secs(240)).await;
+    let share = share_of_link(&Profile::WAN_BAD, (8, 128 << 10), Duration::from_secs(240)).await;
     assert!(say("WAN-Bad", share) >= 0.60);
 }
 
 #[tokio::test(start_paused = true)]
 async fn loss_by_chance_hands_over_and_a_clean_path_keeps_cubic() {
-    let (link, server, client) = over(&WAN_POOR, 7).await;
+    let (link, server, client) = over(&Profile::WAN_POOR, 7).await;
     let congestion = || server.paths()[0].congestion;
     assert_eq!(congestion(), Congestion::Cubic);
     let pool = pool();
@@ -151,7 +119,7 @@ async fn loss_by_chance_hands_over_and_a_clean_path_keeps_cubic() {
 
 #[tokio::test(start_paused = true)]
 async fn a_demand_read_is_not_held_up_by_bulk() {
-    let (_link, _server, client) = over(&WAN_GOOD, 7).await;
+    let (_link, _server, client) = over(&Profile::WAN_GOOD, 7).await;
     let pool = pool();
     let mut bulk = JoinSet::new();
     for n in 0..16 {

@@ -26,8 +26,9 @@ use crate::{
 pub(super) const STREAM_WINDOW_BYTES: u32 = 128 << 10;
 /// Bytes that somebody who is not admitted may send.
 pub(super) const STRANGER_WINDOW_BYTES: u32 = 16 << 10;
-/// Bytes of requests of a session that may be on their way.
-const SESSION_WINDOW_BYTES: u32 = 4 << 20;
+/// Bytes of requests of a session that may be on their way; a thousand requests of usual length. What waits unread is held
+/// in whole receive batches.
+const SESSION_WINDOW_BYTES: u32 = 1 << 20;
 /// Malformed requests after which a session ends: a mount of ours sends none, and each costs a task and an answer.
 const VIOLATIONS_MAX: u32 = 16;
 

@@ -20,7 +20,7 @@ use crate::{
     disk::Disk,
     error::{HostError, TicketError},
     files::OpenFiles,
-    metrics::{Metrics, show_backend},
+    metrics::{self, Metrics, show_backend},
     service::Service,
     share::Share,
     state::StateDir,
@@ -151,14 +151,15 @@ impl Host {
         self.desk.share_names()
     }
 
-    /// Brings up to date the metrics that are not counted as they happen; nothing once the host has stopped.
-    pub fn sampler(&self) -> impl Fn() + Send + Sync + 'static {
+    /// Brings up to date the metrics that are not counted as they happen, and writes out those of stages; nothing once the
+    /// host has stopped.
+    pub fn sampler(&self) -> impl Fn() -> String + Send + Sync + 'static {
         let desk = Arc::downgrade(&self.desk);
         move || {
-            if let Some(desk) = desk.upgrade() {
-                sample(&desk.service.disk);
-                desk.service.disk.metrics.server.show(&desk.server.usage());
-            }
+            let Some(desk) = desk.upgrade() else { return String::new() };
+            sample(&desk.service.disk);
+            desk.service.disk.metrics.server.show(&desk.server.usage());
+            metrics::stages(&desk.server.stages())
         }
     }
 

@@ -25,6 +25,7 @@ mod metrics;
 mod read;
 mod service;
 mod share;
+pub mod stages;
 pub mod state;
 pub mod status;
 #[cfg(feature = "testing")]

@@ -1,11 +1,10 @@
 //! The host's counters: names, and handles that are looked up once.
 
-use metrics::{
-    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
-    histogram,
-};
-use transport::{SessionEnd, Usage};
+use metrics::{Counter, Gauge, Unit, counter, describe_counter, describe_gauge, gauge};
+use transport::{SessionEnd, StageCounts, Usage};
 use uring::Backend;
+
+use crate::stages::write_histogram;
 
 /// Handles to the host's counters; they count nowhere until the process installs a recorder.
 pub(crate) struct Metrics {
@@ -13,8 +12,6 @@ pub(crate) struct Metrics {
     pub(crate) requests: Counter,
     /// Requests answered with an error.
     pub(crate) errors: Counter,
-    /// From a request's arrival to its answer's hand-over to the transport, in seconds.
-    pub(crate) request_seconds: Histogram,
     /// Bytes of files answered.
     pub(crate) read_bytes: Counter,
     /// Those of them that the page cache had.
@@ -49,7 +46,6 @@ impl Metrics {
         Metrics {
             requests: counter!("host.requests"),
             errors: counter!("host.errors"),
-            request_seconds: histogram!("host.request_seconds"),
             read_bytes: counter!("host.read_bytes"),
             cached_bytes: counter!("host.cached_bytes"),
             opens: counter!("host.opens"),
@@ -69,7 +65,6 @@ impl Metrics {
 fn describe() {
     describe_counter!("host.requests", Unit::Count, "requests taken up");
     describe_counter!("host.errors", Unit::Count, "requests answered with an error");
-    describe_histogram!("host.request_seconds", Unit::Seconds, "from a request's arrival to its answer");
     describe_counter!("host.read_bytes", Unit::Bytes, "bytes of files answered");
     describe_counter!("host.cached_bytes", Unit::Bytes, "bytes of files found in the page cache");
     describe_counter!("host.opens", Unit::Count, "files opened");
@@ -142,6 +137,17 @@ fn describe_server() {
         "new connections over the rate of their address"
     );
     describe_counter!("host.violations", Unit::Count, "requests and connections against the protocol");
+}
+
+/// The times of requests, which the transport counts.
+pub(crate) fn stages(counts: &StageCounts) -> String {
+    let StageCounts { queue, read, send, answered } = counts;
+    let mut text = String::new();
+    let help = "from a request's arrival to its answer";
+    write_histogram(&mut text, "host_request_seconds", help, &[("", answered)]);
+    let stages = [("stage=\"queue\"", queue), ("stage=\"read\"", read), ("stage=\"send\"", send)];
+    write_histogram(&mut text, "host_request_stage_seconds", "parts of the time of reads", &stages);
+    text
 }
 
 /// One more ticket that was revoked.

@@ -103,13 +103,11 @@ impl Serve for Service {
     }
 
     async fn answer(&self, session: &Arc<Session>, call: Call) -> Answer {
-        let started = Instant::now();
         self.disk.metrics.requests.increment(1);
         session.seat.requests.fetch_add(1, Ordering::Relaxed);
-        let deadline = started + Duration::from_millis(call.deadline_ms.into()).min(DEADLINE_MAX);
+        let deadline = Instant::now() + Duration::from_millis(call.deadline_ms.into()).min(DEADLINE_MAX);
         let (id, class) = (call.id, call.class);
         let answer = self.serve(session, call.request, deadline).await;
-        self.disk.metrics.request_seconds.record(started.elapsed().as_secs_f64());
         answer.unwrap_or_else(|fault| {
             self.disk.metrics.errors.increment(1);
             let Fault { code, detail } = &fault;

@@ -9,6 +9,7 @@ use uring::Backend;
 use crate::{
     config::ShareConfig,
     control::desk::Desk,
+    stages::{self, StageStatus},
     tickets::{Occupant, TICKETS_MAX},
 };
 
@@ -35,6 +36,9 @@ pub struct HostStatus {
     pub requests_waiting: u64,
     /// The mounts that are connected, in the order they came.
     pub sessions: Vec<SessionStatus>,
+    /// Where the time of reads went, of all mounts since the start.
+    #[serde(default)]
+    pub stages: Vec<StageStatus>,
     /// Every bound with its present use.
     pub limits: Vec<LimitStatus>,
     /// What happened since the start.
@@ -159,6 +163,7 @@ impl Desk {
                 waiting: pool.waiters as u64,
             },
             requests_waiting: usage.requests_waiting,
+            stages: stages::of_host(&server.stages()),
             limits: self.limits(&usage, &sessions),
             sessions,
             totals: Totals {

@@ -5,6 +5,7 @@
 //! one without an answer would be a program that cannot be killed.
 
 mod convert;
+mod read;
 mod reply;
 
 use std::{
@@ -229,23 +230,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let started = Instant::now();
-        let extent = Extent::new(offset, size.into());
-        match self.vfs.read_cached(handle(file), extent) {
-            Ok(Some(bytes)) => {
-                reply.data(&bytes);
-                self.latencies.record(Operation::Read, started);
-            }
-            Err(error) => fail(&self.vfs, reply, &error),
-            Ok(None) => self.later(
-                Operation::Read,
-                move |vfs, deadline| async move { vfs.read(handle(file), extent, deadline).await },
-                |vfs, outcome| match outcome {
-                    Ok(bytes) => reply.data(&bytes),
-                    Err(error) => fail(vfs, reply, &error),
-                },
-            ),
-        }
+        self.answer_read(file, Extent::new(offset, size.into()), reply);
     }
 
     fn release(

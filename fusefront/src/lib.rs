@@ -20,6 +20,7 @@ pub mod mountinfo;
 pub mod mountpoint;
 pub mod read;
 pub mod readahead;
+pub mod stages;
 pub mod stats;
 pub mod status;
 pub mod unmount;

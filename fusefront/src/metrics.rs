@@ -3,6 +3,8 @@
 //! Reads and the rest of the hot path count in [`crate::stats`]; [`Metrics::show`] copies those numbers when a scraper asks
 //! for them. Latencies alone are recorded where they arise. METRICS.md lists them all.
 
+use std::time::Duration;
+
 use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
     histogram,
@@ -65,7 +67,12 @@ impl Default for Latencies {
 impl Latencies {
     /// One reply was given now.
     pub fn record(&self, operation: Operation, started: Instant) {
-        self.0[operation as usize].record(started.elapsed().as_secs_f64());
+        self.record_time(operation, started.elapsed());
+    }
+
+    /// One reply was given after this time.
+    pub fn record_time(&self, operation: Operation, time: Duration) {
+        self.0[operation as usize].record(time.as_secs_f64());
     }
 }
 

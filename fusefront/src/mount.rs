@@ -83,6 +83,7 @@ pub struct Mounted {
     report: Option<Arc<dyn Fn() -> Report + Send + Sync>>,
     /// How long a drop waits for the session to end.
     drop_patience: Duration,
+    stats: Arc<Stats>,
 }
 
 /// A refusal in words as clear as this machine can find: the host gives no reason, but the ticket says when it ends. Only
@@ -231,6 +232,7 @@ impl Prepared {
             control: None,
             report: None,
             drop_patience: DROP_PATIENCE,
+            stats: vfs.stats().clone(),
         };
         let read_ahead_error =
             bdi::raise_read_ahead(&mounted.info.device).err().map(|error| error.to_string());
@@ -308,6 +310,11 @@ impl Mounted {
     /// The mount at this moment; nothing is asked of host or kernel. `None` once it ends.
     pub fn report(&self) -> Option<Report> {
         self.report.as_ref().map(|report| report())
+    }
+
+    /// Its counters.
+    pub fn stats(&self) -> Arc<Stats> {
+        self.stats.clone()
     }
 
     /// The same for as long as it is mounted, for another task.

@@ -12,6 +12,7 @@ mod gather;
 mod goodput;
 mod plan;
 mod revalidate;
+mod spent;
 
 use std::{
     collections::HashMap,
@@ -30,7 +31,7 @@ use tokio::{
     sync::{Semaphore, SemaphorePermit, oneshot},
     time::{Instant, sleep, timeout_at},
 };
-use transport::{CallError, Client, ReadCall};
+use transport::{CallError, Client, ReadCall, Trip};
 use uring::{Filled, Slot, SlotClass};
 use wire::{ByteLen, Class, Extent, FileId, Name, Version, message::Target};
 
@@ -40,8 +41,10 @@ use crate::{
     stats::Stats,
 };
 use content::{Content, LedgerBudget, Served, Standing};
-use flight::{AheadFor, Flights, Found, Landing, Opened, Outcome, ReaderId};
+use flight::{AheadFor, Flights, Found, Landed, Landing, Opened, Outcome, ReaderId};
 use goodput::Goodput;
+pub use spent::Spent;
+use spent::Transit;
 
 /// How soon a read that met a changing file is tried again, at first and at most.
 const RETRY_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
@@ -234,7 +237,8 @@ impl ReadPath {
         deadline: Instant,
     ) -> Result<Served, VfsError> {
         let content = &reader.content;
-        let _memory = self.0.reserve(&extent, deadline).await?;
+        let mut spent = Spent::default();
+        let _memory = self.0.reserve(&extent, deadline, &mut spent).await?;
         let (mut pause, pause_max) = RETRY_PAUSE;
         loop {
             match content.standing() {
@@ -243,8 +247,12 @@ impl ReadPath {
                 Standing::Suspect => self.0.revalidate(content, &*reader.locate, deadline).await?,
             }
             let version = content.version();
-            match self.0.read_at(&reader, &version, extent.clip(version.size), deadline).await {
-                Ok(Some(served)) => return Ok(served),
+            let demand = Demand { reader: &reader, version: &version, deadline };
+            match self.0.read_at(&demand, extent.clip(version.size), &mut spent).await {
+                Ok(Some(mut served)) => {
+                    served.waited(spent);
+                    return Ok(served);
+                }
                 // The contents came into doubt, or moved, while the bytes were on their way.
                 Ok(None) => {}
                 Err(VfsError::Stale) if content.version() == version => content.suspect(),
@@ -362,39 +370,50 @@ impl Inner {
     }
 
     /// Waits until there is memory for the blocks of a demand read, should it need them all.
-    async fn reserve(&self, extent: &Extent, deadline: Instant) -> Result<SemaphorePermit<'_>, VfsError> {
+    async fn reserve(
+        &self,
+        extent: &Extent,
+        deadline: Instant,
+        spent: &mut Spent,
+    ) -> Result<SemaphorePermit<'_>, VfsError> {
         let blocks = extent.blocks(SlotClass::Extent1M.bytes() as u64).count();
         // A read of more than all memory waits for all of it, and evicts its own first blocks on the way.
         let all = self.l1.capacity_bytes() / SlotClass::Extent1M.bytes();
         let permits = u32::try_from(blocks.min(all)).unwrap_or(u32::MAX);
+        if let Ok(granted) = self.demand.try_acquire_many(permits) {
+            return Ok(granted);
+        }
+        let since = Instant::now();
         let granted = timeout_at(deadline, self.demand.acquire_many(permits)).await;
+        spent.wait += since.elapsed();
         granted.ok().and_then(Result::ok).ok_or(VfsError::Deadline)
     }
 
     /// One attempt at a read of one version; `None` when the contents moved on meanwhile.
     async fn read_at(
         self: &Arc<Self>,
-        reader: &Arc<Reader>,
-        version: &Version,
+        demand: &Demand<'_>,
         extent: Extent,
-        deadline: Instant,
+        spent: &mut Spent,
     ) -> Result<Option<Served>, VfsError> {
-        let demand = Demand { reader, version, deadline };
-        let mut pieces = self.start(&demand, extent)?;
+        let &Demand { reader, version, deadline } = demand;
+        let mut since = Instant::now();
+        let mut pieces = self.start(demand, extent)?;
         // After the demand, so that its requests are first on the wire.
         self.fetch_ahead(reader, version);
         for piece in &mut pieces {
             let PieceState::Coming(outcome) = &mut piece.state else { continue };
-            let bytes = match timeout_at(deadline, outcome).await {
+            let Landed { bytes, transit } = match timeout_at(deadline, outcome).await {
                 Err(_) => return Err(VfsError::Deadline),
                 // A fetch begun for another reader, or ahead of any, whose time was up before ours.
                 Ok(Ok(Err(VfsError::Deadline | VfsError::Lost { .. }))) if Instant::now() < deadline => {
-                    self.fetch_again(&demand, piece.key).await?
+                    self.fetch_again(demand, piece.key).await?
                 }
                 Ok(Ok(outcome)) => outcome?,
                 // A fetch ahead that was called off in the moment we joined it: once more, on our own account.
-                Ok(Err(_)) => self.fetch_again(&demand, piece.key).await?,
+                Ok(Err(_)) => self.fetch_again(demand, piece.key).await?,
             };
+            since = transit.map_or(since, |transit| spent.add(since, &transit));
             piece.state = PieceState::Here { bytes };
         }
         // A block that is short of its place in the file is of a version before it grew.
@@ -477,7 +496,7 @@ impl Inner {
 
     async fn fetch_again(self: &Arc<Self>, demand: &Demand<'_>, key: BlockKey) -> Outcome {
         match self.fetch_demand(demand, key)? {
-            PieceState::Here { bytes } => Ok(bytes),
+            PieceState::Here { bytes } => Ok(Landed { bytes, transit: None }),
             PieceState::Coming(outcome) => match timeout_at(demand.deadline, outcome).await {
                 Ok(Ok(outcome)) => outcome,
                 _ => Err(VfsError::Deadline),
@@ -489,6 +508,7 @@ impl Inner {
     async fn fetch(&self, landing: Landing, content: &Content, read: ReadCall, slot: Option<Slot>) {
         let _held = self.stats.fetches_in_flight.hold();
         let (deadline, len, version) = (read.deadline, read.extent.len.0, read.version);
+        let begun = Instant::now();
         let slot = match slot {
             Some(slot) => Ok(slot),
             None => match usize::try_from(len).ok().and_then(SlotClass::for_len) {
@@ -499,8 +519,10 @@ impl Inner {
             },
         };
         let outcome = match slot {
-            Ok(slot) => match self.ask(read, slot).await {
-                Ok(filled) => Ok(filled.freeze()),
+            Ok(slot) => match self.ask(read, slot, begun).await {
+                Ok((filled, trip)) => {
+                    Ok(Landed { bytes: filled.freeze(), transit: Some(Transit { begun, trip }) })
+                }
                 Err(error) => Err(VfsError::from(error).about_a_found_file()),
             },
             Err(error) => Err(error),
@@ -514,20 +536,20 @@ impl Inner {
             counter.add(len);
         }
         // Contents in doubt, or moved on, take no block that was not verified. Nothing on the lane comes in between.
-        let outcome = outcome.and_then(|bytes| match content.current() {
-            Some(current) if current == version => Ok(bytes),
+        let outcome = outcome.and_then(|landed| match content.current() {
+            Some(current) if current == version => Ok(landed),
             _ => Err(VfsError::Stale),
         });
         landing.land(&outcome, |key, bytes| self.l1.insert(key, bytes.clone()));
     }
 
     /// Asks the host, and takes note of how fast it answers.
-    async fn ask(&self, read: ReadCall, slot: Slot) -> Result<Filled, CallError> {
-        let fetching = self.goodput.begin(Instant::now());
-        let filled = self.client.read(read, slot).await?;
+    async fn ask(&self, read: ReadCall, slot: Slot, now: Instant) -> Result<(Filled, Trip), CallError> {
+        let fetching = self.goodput.begin(now);
+        let (filled, trip) = self.client.read_timed(read, slot).await?;
         let round_trip = || Duration::from_micros(self.client.stats().rtt_us);
-        fetching.arrived(Instant::now(), filled.len() as u64, round_trip);
-        Ok(filled)
+        fetching.arrived(trip.arrived, filled.len() as u64, round_trip);
+        Ok((filled, trip))
     }
 
     fn key_of(&self, file: &OpenRead) -> ContentKey {

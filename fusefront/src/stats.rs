@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::stages::ReadStages;
+
 /// A number that only rises.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -74,6 +76,8 @@ pub struct Stats {
     pub verifications: Counter,
     /// Reads refused because the file changed under the handle: what a program saw as ESTALE.
     pub stale: Counter,
+    /// Where the time of reads went.
+    pub read_stages: ReadStages,
 }
 
 impl Stats {

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
+use engine::stages::write_table;
 use serde::{Deserialize, Serialize};
+
+use crate::stages::ReadStagesStatus;
 
 /// One mount at one moment. Counters begin at zero when it is mounted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +31,9 @@ pub struct Report {
     pub serves_stale: bool,
     /// Reads of file contents.
     pub reads: Reads,
+    /// Where their time went.
+    #[serde(default)]
+    pub stages: ReadStagesStatus,
     /// Requests for names and attributes sent to the host.
     pub metadata_requests: u64,
     /// Requests of programs being answered now.
@@ -183,9 +189,11 @@ impl fmt::Display for Report {
             None => write!(f, "not known")?,
         }
         match &kernel.read_ahead_error {
-            Some(error) => writeln!(f, " (could not be raised: {error})"),
-            None => writeln!(f),
+            Some(error) => writeln!(f, " (could not be raised: {error})")?,
+            None => writeln!(f)?,
         }
+        write_table(f, "  READS FROM MEMORY", &self.stages.l1)?;
+        write_table(f, "  READS FROM THE HOST", &self.stages.host)
     }
 }
 

@@ -17,6 +17,7 @@ use wire::{
     ErrorCode, Extent, Reply, Request, Ticket, Version,
     limits::READ_BYTES_MAX,
     message::{Class, Target, Welcome},
+    timing::Timing,
 };
 
 use crate::{
@@ -103,6 +104,17 @@ pub struct ReadCall {
     pub class: Class,
     /// When the caller stops waiting.
     pub deadline: Instant,
+}
+
+/// Where the time of a [`Client::read`] went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trip {
+    /// When the request was sent, the last time if the session was lost or the host busy.
+    pub sent: Instant,
+    /// When all of the answer was here.
+    pub arrived: Instant,
+    /// The host's part of the time between.
+    pub host: Timing,
 }
 
 /// What a session is like at one moment. Counters run over all sessions of the client.
@@ -265,7 +277,18 @@ impl Client {
     ///
     /// # Panics
     /// When the extent is longer than the slot or than [`READ_BYTES_MAX`].
-    pub async fn read(&self, read: ReadCall, mut slot: Slot) -> Result<Filled, CallError> {
+    pub async fn read(&self, read: ReadCall, slot: Slot) -> Result<Filled, CallError> {
+        Ok(self.read_timed(read, slot).await?.0)
+    }
+
+    /// As [`Client::read`], and says where its time went.
+    ///
+    /// # Errors
+    /// As [`Client::read`].
+    ///
+    /// # Panics
+    /// As [`Client::read`].
+    pub async fn read_timed(&self, read: ReadCall, mut slot: Slot) -> Result<(Filled, Trip), CallError> {
         let len = usize::try_from(read.extent.len.0).unwrap_or(usize::MAX);
         assert!(read.extent.len.0 <= READ_BYTES_MAX, "a read of {} is longer than one extent", read.extent);
         assert!(
@@ -275,15 +298,17 @@ impl Client {
             slot.capacity()
         );
         if len == 0 {
-            return Ok(slot.fill(0));
+            let now = Instant::now();
+            return Ok((slot.fill(0), Trip { sent: now, arrived: now, host: Timing::default() }));
         }
         let deadline = read.deadline;
         let mut waiting = self.owner.shared.wait_until(deadline);
         loop {
             let session = waiting.connected().await?;
+            let sent = Instant::now();
             let outcome = session.read(&read, &mut slot.bytes_mut()[..len]).await;
-            if waiting.settle(outcome, &session).await?.is_some() {
-                return Ok(slot.fill(len));
+            if let Some(host) = waiting.settle(outcome, &session).await? {
+                return Ok((slot.fill(len), Trip { sent, arrived: Instant::now(), host }));
             }
         }
     }

@@ -29,12 +29,14 @@ mod limits;
 mod occupancy;
 mod request;
 mod session;
+mod stages;
 mod usage;
 
 #[cfg(feature = "testing")]
 pub use admission::{Admitted, Held, Queue};
 pub use limits::ServerLimits;
 use occupancy::Occupancy;
+pub use stages::StageCounts;
 pub use usage::{PathStats, Usage};
 
 /// Bytes of a connection that has not been looked at yet, and of all such. They wait for no longer than it takes the lane
@@ -156,6 +158,11 @@ impl Server {
     /// What peers use up now, and how often they were told to wait or broke the rules.
     pub fn usage(&self) -> Usage {
         self.occupancy.usage()
+    }
+
+    /// Where the time of requests went, of all sessions since the start.
+    pub fn stages(&self) -> StageCounts {
+        self.occupancy.stages.counts()
     }
 
     /// The way to each admitted mount, in no order.

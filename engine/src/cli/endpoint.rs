@@ -52,8 +52,8 @@ impl Endpoint {
     }
 
     /// Answers scrapers for as long as the process lives, each after a call of `sample`, which brings up to date what is
-    /// not counted as it happens. Spawn it on a runtime with I/O and time.
-    pub async fn serve(self, sample: impl Fn() + Send + Sync + 'static) {
+    /// not counted as it happens, and returns what is not counted here at all. Spawn it on a runtime with I/O and time.
+    pub async fn serve(self, sample: impl Fn() -> String + Send + Sync + 'static) {
         let listener = match TcpListener::from_std(self.listener) {
             Ok(listener) => listener,
             Err(error) => return tracing::warn!(%error, "metrics are not served"),
@@ -81,8 +81,8 @@ impl Endpoint {
                 let _ = timeout(
                     SCRAPE_DEADLINE,
                     answer(stream, || {
-                        sample();
-                        recorder.render()
+                        let more = sample();
+                        recorder.render() + &more
                     }),
                 )
                 .await;

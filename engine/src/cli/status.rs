@@ -15,6 +15,7 @@ use crate::{
         self,
         protocol::{Request, Response},
     },
+    stages::write_table,
     status::{HostStatus, LimitStatus, SessionStatus},
     tickets::date::Span,
 };
@@ -82,6 +83,8 @@ fn as_text(status: &HostStatus) -> Result<String, std::fmt::Error> {
          the protocol",
         totals.admitted, totals.refused, totals.busy, totals.handshakes_limited, totals.violations
     )?;
+    writeln!(text)?;
+    write_table(&mut text, "STAGE OF READS", &status.stages)?;
     write!(text, "\n{}\n{}", sessions(&status.sessions), limits(&status.limits))?;
     Ok(text)
 }

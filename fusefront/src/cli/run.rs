@@ -197,11 +197,12 @@ async fn serve(
     tell_manager(&[NotifyState::Ready]);
     output.mounted()?;
     if let (Some(endpoint), Some(report)) = (endpoint, mounted.report()) {
-        let (metrics, report) = (Metrics::new(&report), mounted.reporter());
+        let (metrics, report, stats) = (Metrics::new(&report), mounted.reporter(), mounted.stats());
         tokio::spawn(endpoint.serve(move || {
             if let Some(report) = report() {
                 metrics.show(&report);
             }
+            stats.read_stages.exposition()
         }));
     }
     tokio::select! {

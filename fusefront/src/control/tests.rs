@@ -1,7 +1,10 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::status::{Kernel, Memory, Reads, Session};
+use crate::{
+    stages::ReadStagesStatus,
+    status::{Kernel, Memory, Reads, Session},
+};
 
 fn report(mountpoint: &str) -> Report {
     Report {
@@ -39,6 +42,7 @@ fn report(mountpoint: &str) -> Report {
             readahead_cancelled: 0,
             copied_bytes: 0,
         },
+        stages: ReadStagesStatus::default(),
         metadata_requests: 9,
         in_flight: 0,
         fetches_in_flight: 0,

@@ -40,17 +40,20 @@ impl Reporter {
         let stats = vfs.stats();
         let memory = pool.stats();
         let held = vfs.held();
+        let session = session(client);
+        let rtt = Duration::from_micros(session.rtt_us);
         Report {
             mountpoint: self.info.mountpoint.display().to_string(),
             share: names(vfs),
             shares: vfs.shares().iter().map(|share| share.name.to_string()).collect(),
             pid: process::id(),
             uptime_s: self.mounted.elapsed().as_secs(),
-            session: session(client),
+            session,
             on_disconnect: self.on_disconnect.as_str().to_owned(),
             deadline_ms: u64::try_from(self.deadline.as_millis()).unwrap_or(u64::MAX),
             serves_stale: vfs.serves_stale(),
             reads: reads(stats),
+            stages: stats.read_stages.status(rtt),
             metadata_requests: stats.metadata_requests.get(),
             in_flight: stats.in_flight.get(),
             fetches_in_flight: stats.fetches_in_flight.get(),

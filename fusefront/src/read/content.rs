@@ -22,7 +22,7 @@ use engine::cache::ContentKey;
 use parking_lot::Mutex;
 use wire::{Extent, Version, chunk::ContentHash, limits::READ_BYTES_MAX};
 
-use super::HandedOut;
+use super::{HandedOut, Spent};
 
 /// Ranges of one ledger: 10 GiB read in order. 64 bytes each, so at most 640 KiB.
 pub(super) const RANGES_MAX: usize = 10 * 1024;
@@ -108,6 +108,8 @@ pub(super) struct Claims {
 pub struct Served {
     bytes: Bytes,
     entry: Option<(Arc<Content>, Range)>,
+    /// Where the read waited.
+    spent: Spent,
 }
 
 impl Ledger {
@@ -215,7 +217,7 @@ impl Content {
             state.ledger = None;
         }
         let entry = (noted == Noted::New).then(|| (self.clone(), range));
-        Some(Served { bytes, entry })
+        Some(Served { bytes, entry, spent: Spent::default() })
     }
 
     /// What the host has to confirm before the contents may move to its version.
@@ -259,6 +261,16 @@ impl Served {
     /// The bytes, shared.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// Where the read that they answer waited.
+    pub fn spent(&self) -> &Spent {
+        &self.spent
+    }
+
+    /// Says where it waited.
+    pub(super) fn waited(&mut self, spent: Spent) {
+        self.spent = spent;
     }
 }
 

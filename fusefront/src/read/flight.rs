@@ -7,6 +7,7 @@ use engine::cache::BlockKey;
 use parking_lot::Mutex;
 use tokio::{sync::oneshot, task::AbortHandle};
 
+use super::spent::Transit;
 use crate::{error::VfsError, readahead::CursorId};
 
 /// For whom a block was fetched ahead: one place of one reader.
@@ -20,7 +21,15 @@ pub(super) struct AheadFor {
 pub(super) type ReaderId = u64;
 
 /// The outcome of a fetch, to each who waits for it.
-pub(super) type Outcome = Result<Bytes, VfsError>;
+pub(super) type Outcome = Result<Landed, VfsError>;
+
+/// A block that was fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Landed {
+    pub(super) bytes: Bytes,
+    /// When it was fetched; `None` where it was here already.
+    pub(super) transit: Option<Transit>,
+}
 
 /// Fetches under way. Bounded by the slots they hold or wait for: at most one a slot of the pool, and the demand
 /// reads that the kernel lets through at once.
@@ -166,7 +175,7 @@ impl Landing {
 
     /// Ends the flight: `keep` runs first (the cache takes the block), then all who wait are told.
     pub(super) fn land(self, outcome: &Outcome, keep: impl FnOnce(BlockKey, &Bytes)) {
-        if let Ok(bytes) = outcome {
+        if let Ok(Landed { bytes, .. }) = outcome {
             keep(self.key, bytes);
         }
         for waiter in self.take() {

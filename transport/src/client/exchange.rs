@@ -9,6 +9,7 @@ use wire::{
     Reply, Version,
     codec::{self, ReplyDecoder},
     message::Call,
+    timing::Timing,
 };
 
 use crate::{error::CallError, settings::code};
@@ -48,7 +49,7 @@ pub(super) async fn call(
 ) -> Result<Reply, ExchangeError> {
     within(deadline, async {
         let mut incoming = Incoming::ask(connection, call).await?;
-        match incoming.reply().await? {
+        match incoming.reply().await?.0 {
             Reply::Error { code, detail } => Err(CallError::Host { code, detail }.into()),
             Reply::Data { .. } => Err(unexpected("data that was not asked for")),
             reply => {
@@ -60,17 +61,18 @@ pub(super) async fn call(
     .await
 }
 
-/// Sends a read and copies its data to `into`, which must be as long as the extent asked for.
+/// Sends a read and copies its data to `into`, which must be as long as the extent asked for; what the host says of its time.
 pub(super) async fn read(
     connection: &Connection,
     call: &Call,
     expected: Version,
     into: &mut [u8],
     deadline: Instant,
-) -> Result<(), ExchangeError> {
+) -> Result<Timing, ExchangeError> {
     within(deadline, async {
         let mut incoming = Incoming::ask(connection, call).await?;
-        match incoming.reply().await? {
+        let (reply, timing) = incoming.reply().await?;
+        match reply {
             Reply::Error { code, detail } => Err(CallError::Host { code, detail }.into()),
             Reply::Data { version, .. } if version != expected => Err(unexpected("data of another version")),
             Reply::Data { len, .. } if len as usize != into.len() => {
@@ -78,7 +80,8 @@ pub(super) async fn read(
             }
             Reply::Data { .. } => {
                 incoming.copy_to(into).await?;
-                incoming.finish().await
+                incoming.finish().await?;
+                Ok(timing)
             }
             _ => Err(unexpected("no data")),
         }
@@ -122,13 +125,13 @@ impl Incoming {
         Ok(incoming)
     }
 
-    /// The reply up to its data.
-    async fn reply(&mut self) -> Result<Reply, ExchangeError> {
+    /// The reply up to its data, and what the host says of its time.
+    async fn reply(&mut self) -> Result<(Reply, Timing), ExchangeError> {
         let mut decoder = ReplyDecoder::new();
         loop {
             let Some(piece) = self.piece().await? else { return Err(unexpected("the reply is cut short")) };
             if let Some(reply) = decoder.feed(piece)? {
-                return Ok(reply);
+                return Ok((reply, decoder.timing()));
             }
         }
     }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use wire::{
     ErrorCode, Reply, Request, ShareId, Ticket,
     message::{Call, Class, Hello, Welcome},
+    timing::Timing,
     version::PROTOCOL_VERSION,
 };
 
@@ -85,8 +86,8 @@ impl Session {
         outcome
     }
 
-    /// One read into `into`, which has the extent's length.
-    pub(super) async fn read(&self, read: &ReadCall, into: &mut [u8]) -> Result<(), ExchangeError> {
+    /// One read into `into`, which has the extent's length; what the host says of its time.
+    pub(super) async fn read(&self, read: &ReadCall, into: &mut [u8]) -> Result<Timing, ExchangeError> {
         let ReadCall { target, version, extent, class, deadline } = read.clone();
         let request = self.translate(Request::Read { target, version, extent })?;
         let call = self.number(class, request, deadline);

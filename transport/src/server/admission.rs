@@ -32,6 +32,8 @@ pub(super) struct Admission {
     fair: Mutex<Fair<oneshot::Sender<Grant>>>,
     /// Rings when the queue may have to be looked at earlier; only where there are rates.
     pace: Option<Notify>,
+    /// When it was made: the time where there are no rates, and none counts.
+    made: Instant,
     busy: AtomicU64,
 }
 
@@ -48,6 +50,8 @@ pub(super) struct Permit<'g> {
     guest: &'g Guest,
     grant: Option<Grant>,
     answered: bool,
+    /// When it was admitted; `None` where it was at once.
+    waited_until: Option<Instant>,
 }
 
 /// The host has more requests than it lets wait.
@@ -57,17 +61,24 @@ pub(super) struct Busy;
 impl Admission {
     pub(super) fn new(limits: &ServerLimits) -> Arc<Admission> {
         let paced = limits.session_bytes_per_s.is_some() || limits.host_bytes_per_s.is_some();
+        let made = Instant::now();
         Arc::new(Admission {
-            fair: Mutex::new(Fair::new(limits, Instant::now())),
+            fair: Mutex::new(Fair::new(limits, made)),
             pace: paced.then(Notify::new),
+            made,
             busy: AtomicU64::new(0),
         })
     }
 
     /// A new session.
     pub(super) fn join(self: &Arc<Self>) -> Guest {
-        let number = self.fair.lock().join(Instant::now());
+        let number = self.fair.lock().join(self.now());
         Guest { admission: self.clone(), number }
+    }
+
+    /// The time, as far as it matters here: rates alone depend on it, and reading the clock several times a request shows.
+    fn now(&self) -> Instant {
+        if self.pace.is_some() { Instant::now() } else { self.made }
     }
 
     /// What all sessions hold.
@@ -109,7 +120,7 @@ impl Admission {
         let mut fair = self.fair.lock();
         let before = self.pace.as_ref().and_then(|_| fair.wake_at());
         let result = change(&mut fair);
-        fair.pump(Instant::now(), |waiter, grant| {
+        fair.pump(self.now(), |waiter, grant| {
             // Who waits holds the other end until it has left the queue, which needs this lock.
             waiter.send(grant).expect("a request in the queue is waited for");
         });
@@ -130,9 +141,11 @@ impl Guest {
     pub(super) async fn admit(&self, class: Class, bytes: u32) -> Result<Permit<'_>, Busy> {
         let order = Order { class, bytes };
         // Apart from the match, which would keep the lock for as long as it runs.
-        let asked = self.admission.fair.lock().ask(Instant::now(), self.number, order);
+        let asked = self.admission.fair.lock().ask(self.admission.now(), self.number, order);
         match asked {
-            Asked::Granted(grant) => Ok(Permit { guest: self, grant: Some(grant), answered: false }),
+            Asked::Granted(grant) => {
+                Ok(Permit { guest: self, grant: Some(grant), answered: false, waited_until: None })
+            }
             Asked::Wait => {
                 let (waiter, granted) = oneshot::channel();
                 let place = self.admission.change(|fair| fair.wait(self.number, order, waiter));
@@ -140,7 +153,8 @@ impl Guest {
                 let grant = waiting.granted.as_mut().expect("nobody took it").await;
                 waiting.granted = None;
                 let grant = grant.expect("the queue drops no waiter");
-                Ok(Permit { guest: self, grant: Some(grant), answered: false })
+                let waited_until = Some(Instant::now());
+                Ok(Permit { guest: self, grant: Some(grant), answered: false, waited_until })
             }
             Asked::Busy => {
                 self.admission.turned_away();
@@ -163,6 +177,11 @@ impl Drop for Guest {
 }
 
 impl Permit<'_> {
+    /// When it was admitted; `None` where it did not wait.
+    pub(super) fn waited_until(&self) -> Option<Instant> {
+        self.waited_until
+    }
+
     /// The answer is there and has this many bytes: the rest is for others.
     pub(super) fn shrink(&mut self, bytes: usize) {
         self.answered = true;
@@ -203,7 +222,7 @@ impl Drop for Waiting<'_> {
         let in_queue = admission.change(|fair| fair.withdraw(self.place).is_some());
         // Admitted, and nobody there any more to use it.
         if !in_queue && let Ok(grant) = granted.try_recv() {
-            drop(Permit { guest: self.guest, grant: Some(grant), answered: false });
+            drop(Permit { guest: self.guest, grant: Some(grant), answered: false, waited_until: None });
         }
     }
 }

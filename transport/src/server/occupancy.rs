@@ -16,6 +16,7 @@ use super::{
     ServerLimits,
     admission::{Admission, Guest},
     door::Door,
+    stages::Stages,
     usage::{PathStats, Usage},
 };
 
@@ -34,6 +35,7 @@ pub(super) struct Occupancy {
     pub(super) turned_away: AtomicU64,
     pub(super) handshakes_limited: AtomicU64,
     pub(super) violations: AtomicU64,
+    pub(super) stages: Stages,
 }
 
 impl Occupancy {
@@ -47,6 +49,7 @@ impl Occupancy {
             turned_away: AtomicU64::new(0),
             handshakes_limited: AtomicU64::new(0),
             violations: AtomicU64::new(0),
+            stages: Stages::default(),
             limits,
         }
     }

@@ -17,9 +17,13 @@ use wire::{
     codec::{self, CallDecoder},
     limits::{TARGET_BYTES_MAX, XATTR_BYTES_MAX},
     message::{Call, Class},
+    timing::Timing,
 };
 
-use super::{admission::Busy, session::Session};
+use super::{
+    admission::{Busy, Permit},
+    session::Session,
+};
 use crate::{
     serve::{Answer, Serve},
     settings::code,
@@ -189,7 +193,9 @@ async fn respond<S: Serve>(
 ) -> Result<(), VarInt> {
     let limits = &session.shared.occupancy.limits;
     let patience = limits.answer_deadline.min(Duration::from_millis(call.deadline_ms.into()));
-    let deadline = Instant::now() + patience;
+    let arrived = Instant::now();
+    let deadline = arrived + patience;
+    let is_read = matches!(call.request, Request::Read { .. });
     // Fails only when the stream is gone, which the caller notices.
     let _ = send.set_priority(priority(call.class, turn));
     let answer = async {
@@ -205,12 +211,21 @@ async fn respond<S: Serve>(
         tracing::error!(reply = ?answer.reply, data = answer.data.len(), "an answer whose data is not as long as it says");
         ErrorCode::Io.into()
     };
-    let head = codec::encode_reply(&answer.reply);
+    let answered = Instant::now();
+    // Who did not wait was admitted at once: a look at the clock is saved.
+    let admitted = permit.as_ref().and_then(Permit::waited_until).unwrap_or(arrived);
+    let timing = Timing { queue: admitted - arrived, read: answered - admitted };
+    let stages = &session.shared.occupancy.stages;
+    stages.answered(is_read, timing);
+    let head = codec::encode_timed_reply(&answer.reply, timing);
     if let Some(permit) = &mut permit {
         permit.shrink(head.len() + answer.data.len());
     }
     // A mount on a slow link may take as long again to fetch what was read for it.
-    let result = deliver(send, [head, answer.data], Instant::now() + patience).await;
+    let result = deliver(send, [head, answer.data], answered + patience).await;
+    if is_read && result.is_ok() {
+        stages.sent(answered.elapsed());
+    }
     drop(permit);
     result
 }

@@ -14,6 +14,7 @@ use crate::{
     cursor::{Reader, Writer},
     limits,
     message::{Call, Class},
+    timing::Timing,
 };
 
 mod attr;
@@ -56,8 +57,8 @@ pub struct ReplyHeader {
     pub body_len: U32,
     /// Bytes of data after the body, at most [`limits::READ_BYTES_MAX`]; zero except for a read.
     pub data_len: U32,
-    /// Zero; a reader ignores it.
-    pub reserved_2: U32,
+    /// The host's [`Timing`], or zero.
+    pub timing: U32,
 }
 
 const _: () = assert!(size_of::<RequestHeader>() == 24);
@@ -79,8 +80,13 @@ pub fn encode_call(call: &Call) -> Bytes {
     join(&header, &body)
 }
 
-/// The bytes of a reply up to its data, which the caller sends after them.
+/// The bytes of a reply up to its data, which the caller sends after them; nothing is said about its time.
 pub fn encode_reply(reply: &Reply) -> Bytes {
+    encode_timed_reply(reply, Timing::default())
+}
+
+/// The same, with the time it took.
+pub fn encode_timed_reply(reply: &Reply, timing: Timing) -> Bytes {
     let mut body = Writer::new();
     let (status, kind) = reply::write(reply, &mut body);
     let data_len = if let Reply::Data { len, .. } = reply { *len } else { 0 };
@@ -90,7 +96,7 @@ pub fn encode_reply(reply: &Reply) -> Bytes {
         reserved: 0,
         body_len: U32::new(body_len(&body)),
         data_len: U32::new(data_len),
-        reserved_2: U32::ZERO,
+        timing: timing.encode(),
     };
     join(&header, &body)
 }
@@ -151,6 +157,11 @@ impl ReplyDecoder {
         let reply = reply::read(&header, &mut from)?;
         from.finish()?;
         Ok(Some(reply))
+    }
+
+    /// What the host said of the reply's time; nothing before its header is here.
+    pub fn timing(&self) -> Timing {
+        self.0.header.map_or(Timing::default(), |header| Timing::decode(header.timing))
     }
 }
 

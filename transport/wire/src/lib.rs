@@ -23,6 +23,7 @@ pub mod message;
 pub mod name;
 pub mod path;
 pub mod ticket;
+pub mod timing;
 pub mod units;
 pub mod version;
 

@@ -15,6 +15,10 @@ fn key(index: u64) -> BlockKey {
     }
 }
 
+fn landed(bytes: &'static [u8]) -> Landed {
+    Landed { bytes: Bytes::from_static(bytes), transit: None }
+}
+
 fn ours(opened: Opened) -> (Landing, oneshot::Receiver<Outcome>) {
     match opened {
         Opened::Ours(landing, outcome) => (landing, outcome),
@@ -35,10 +39,10 @@ fn second_reader_joins_and_both_get_the_bytes() {
     let (landing, mut first) = ours(flights.find_or_open(key(0), |_| None));
     let mut second = joined(flights.find_or_open(key(0), |_| None));
     let mut kept = None;
-    landing.land(&Ok(Bytes::from_static(b"bytes")), |key, bytes| kept = Some((key, bytes.clone())));
+    landing.land(&Ok(landed(b"bytes")), |key, bytes| kept = Some((key, bytes.clone())));
     assert_eq!(kept, Some((key(0), Bytes::from_static(b"bytes"))));
-    assert_eq!(first.try_recv().unwrap(), Ok(Bytes::from_static(b"bytes")));
-    assert_eq!(second.try_recv().unwrap(), Ok(Bytes::from_static(b"bytes")));
+    assert_eq!(first.try_recv().unwrap(), Ok(landed(b"bytes")));
+    assert_eq!(second.try_recv().unwrap(), Ok(landed(b"bytes")));
     assert!(!flights.contains(&key(0)));
 }
 
@@ -101,6 +105,6 @@ fn late_landing_leaves_a_newer_flight_alone() {
     let (landing, mut outcome) = ours(flights.find_or_open(key(0), |_| None));
     drop(stale);
     assert!(flights.contains(&key(0)));
-    landing.land(&Ok(Bytes::new()), |_, _| {});
-    assert_eq!(outcome.try_recv().unwrap(), Ok(Bytes::new()));
+    landing.land(&Ok(landed(b"")), |_, _| {});
+    assert_eq!(outcome.try_recv().unwrap(), Ok(landed(b"")));
 }

@@ -1,6 +1,6 @@
 //! The bytes of each kind of message, frozen.
 
-use std::{fmt::Write, fs, path::PathBuf};
+use std::{fmt::Write, fs, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use wormhole_wire::{
@@ -8,15 +8,18 @@ use wormhole_wire::{
     SharePath, Ticket, TicketId, Timestamp, Version,
     auth::{Claims, Mode, Proof, Secret},
     chunk::ContentHash,
-    codec::{encode_call, encode_reply},
+    codec::{ReplyDecoder, encode_call, encode_reply, encode_timed_reply},
     listing::Statfs,
     message::{Call, Class, Hello, ShareInfo, Target, Welcome},
+    timing::Timing,
 };
 
 const TIME: Timestamp = Timestamp { secs: 1_700_000_000, nanos: 5 };
 const ID: FileId = FileId { fs: 0x11, inode: 0x22, birth: 0x33 };
 const VERSION: Version =
     Version { size: ByteLen(4096), mtime: TIME, ctime: Timestamp { secs: -1, nanos: 6 } };
+
+const TIMING: Timing = Timing { queue: Duration::from_millis(1), read: Duration::from_nanos(5_001) };
 
 fn attr() -> Attr {
     Attr {
@@ -113,6 +116,8 @@ fn all() -> Vec<(&'static str, Vec<u8>)> {
     let mut all: Vec<(&str, Vec<u8>)> = Vec::new();
     all.extend(requests().into_iter().map(|(name, request)| (name, encode_call(&call(request)).into())));
     all.extend(replies().into_iter().map(|(name, reply)| (name, encode_reply(&reply).into())));
+    let timed = Reply::Data { version: VERSION, len: 2048 };
+    all.push(("reply_data_timed", encode_timed_reply(&timed, TIMING).into()));
     let secret = Secret::derive(&[5; 32], &claims());
     all.push(("proof", secret.prove(&claims(), &[6; 32]).0.into()));
     let addresses = vec!["server.example:4433".to_owned()];
@@ -187,4 +192,16 @@ fn numbers_of_classes_and_file_kinds_are_frozen() {
         let bytes = encode_reply(&Reply::Attr(Attr { kind, ..attr() }));
         assert_eq!(bytes[16 + 24], number, "{kind:?}");
     }
+}
+
+#[test]
+fn a_reply_tells_its_time_to_who_asks() {
+    let reply = Reply::Data { version: VERSION, len: 2048 };
+    let mut decoder = ReplyDecoder::new();
+    assert_eq!(decoder.timing(), Timing::default());
+    assert_eq!(decoder.feed(&mut encode_timed_reply(&reply, TIMING)).unwrap(), Some(reply));
+    let Timing { queue, read } = decoder.timing();
+    // Rounded down by a thousandth at most.
+    assert!(queue <= TIMING.queue && queue.as_nanos() >= 999_000, "{queue:?}");
+    assert!(read <= TIMING.read && read.as_nanos() >= 4_996, "{read:?}");
 }

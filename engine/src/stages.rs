@@ -147,8 +147,7 @@ mod tests {
 
     #[test]
     fn times_in_words() {
-        let words: Vec<String> =
-            [0, 1_250, 61_000, 7_000_000, 221_000_000, 31_000_000_000].map(shown).into();
+        let words: Vec<String> = [0, 1_250, 61_000, 7_000_000, 221_000_000, 31_000_000_000].map(shown).into();
         assert_eq!(words, ["0.0 us", "1.2 us", "61 us", "7.0 ms", "221 ms", "31 s"]);
     }
 }

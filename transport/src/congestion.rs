@@ -1,9 +1,9 @@
 //! One congestion controller that is Cubic on clean paths and BBR where loss says nothing about the queue.
 //!
 //! Cubic takes every loss for a full queue and halves its rate by and by: on 10 Mbit/s, 150 ms, 1 % loss it reaches
-//! 0.94 Mbit/s, BBR 9.6. BBR in turn is slower on clean fast paths (x0.88) and less kind to others. A loss while the
+//! 0.94 Mbit/s, BBR 9.6. BBR in turn is less kind to others. A loss while the
 //! round trip is about the shortest ever seen came without a queue; three of them in a row, close enough to
-//! each other to hold Cubic down, hand over to BBR. BBR keeps a queue of its own (its window is two round trips of data),
+//! each other to hold Cubic down, hand over to BBR. BBR keeps a queue of its own,
 //! so its losses tell nothing: after ten seconds Cubic is tried again, each time it does not last half as often. A
 //! new controller starts from the window of the one before.
 
@@ -13,10 +13,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quinn::congestion::{
-    Bbr, BbrConfig, Controller, ControllerFactory, ControllerMetrics, Cubic, CubicConfig,
-};
+use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics, Cubic, CubicConfig};
 use quinn_proto::RttEstimator;
+
+mod bbr;
+
+use bbr::Bbr;
 
 /// Losses in a row without a queue that make it plain that loss means nothing here.
 const BLIND_LOSSES: u32 = 3;
@@ -26,12 +28,10 @@ const LOSS_ROUND_TRIPS: u32 = 64;
 const TRIAL_AFTER: Duration = Duration::from_secs(10);
 /// The longest that becomes: a trial costs a lossy path a few seconds at a lower rate.
 const TRIAL_AFTER_MAX: Duration = Duration::from_secs(320);
-/// The part of BBR's window that is used. BBR means to be paced, and its window of two round trips of data is a bound that
-/// it rarely meets; QUIC paces by the window alone, so all of it would be in flight, and what a queue of a round trip
-/// cannot hold would be lost.
-const BBR_WINDOW: (u64, u64) = (11, 16);
 /// What a round trip may be above the shortest one and still show no queue: a tenth, and this.
-const JITTER: Duration = Duration::from_millis(1);
+const JITTER_MAX: Duration = Duration::from_millis(1);
+/// But no more than this part of the shortest: the whole queue of a near path is a millisecond.
+const JITTER_PART: u32 = 4;
 
 /// What may decide for the packets that a host sends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub enum CongestionControl {
     /// Whichever fits the path.
     #[default]
     Auto,
-    /// Cubic alone: runs repeat with their seed, which BBR's probing by chance does not.
+    /// Cubic alone.
     Cubic,
 }
 
@@ -143,7 +143,9 @@ impl Switching {
 
     /// Whether the round trip shows no queue.
     fn is_queue_empty(&self) -> bool {
-        self.rtt.is_some_and(|(latest, shortest)| latest <= shortest + shortest / 10 + JITTER)
+        self.rtt.is_some_and(|(latest, shortest)| {
+            latest <= shortest + shortest / 10 + JITTER_MAX.min(shortest / JITTER_PART)
+        })
     }
 
     /// Takes note of a loss; losses of one flight count once.
@@ -166,9 +168,8 @@ impl Switching {
     }
 
     fn take_bbr(&mut self, now: Instant) {
-        let mut config = BbrConfig::default();
-        config.initial_window(self.window().max(self.controller().initial_window()));
-        self.active = Active::Bbr(Box::new(Bbr::new(Arc::new(config), self.mtu)));
+        let window = self.window().max(self.controller().initial_window());
+        self.active = Active::Bbr(Box::new(Bbr::new(window, self.mtu)));
         let lasted = now.saturating_duration_since(self.since) >= TRIAL_AFTER_MAX;
         self.trial_after = if lasted { TRIAL_AFTER } else { (self.trial_after * 2).min(TRIAL_AFTER_MAX) };
         self.since = now;
@@ -227,13 +228,7 @@ impl Controller for Switching {
     }
 
     fn window(&self) -> u64 {
-        match &self.active {
-            Active::Cubic(cubic) => cubic.window(),
-            Active::Bbr(bbr) => {
-                let (part, parts) = BBR_WINDOW;
-                (bbr.window() / parts * part).max(4 * u64::from(self.mtu))
-            }
-        }
+        self.controller().window()
     }
 
     fn metrics(&self) -> ControllerMetrics {

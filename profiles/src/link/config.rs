@@ -23,6 +23,10 @@ const QUANTUM_MAX: Duration = Duration::from_millis(1);
 const LEAD_MAX: Duration = Duration::from_micros(50);
 /// The least default queue: a link of few bytes in flight still takes one burst of a sender.
 const QUEUE_PACKETS_MIN: u64 = 32;
+/// What a small switch has for a port, and for how long a packet waits in it at most. A queue of one round trip would be
+/// 83 packets on a LAN: a card sends no faster than its line, so what would wait in its own queue is dropped here.
+const SWITCH_PACKETS: u64 = 256;
+const SWITCH_WAIT_MAX: Duration = Duration::from_millis(10);
 /// What one direction may hold in memory, queue and packets on their way together.
 const HELD_BYTES_MAX: u64 = 512 << 20;
 /// The largest IP packet.
@@ -136,7 +140,8 @@ pub struct LinkConfig {
     pub loss_ppm: u32,
     /// The largest IP packet, headers included; a larger one vanishes, as in a path that black-holes. 576 to 65,535.
     pub mtu_bytes: u32,
-    /// What waits for the link at most, in each direction; `None`: rate x round trip, and no less than 32 packets.
+    /// What waits for the link at most, in each direction; `None`: rate x round trip, and no less than a small switch
+    /// has: 256 packets, but no more than 10 ms, and 32 packets in any case.
     pub queue_bytes: Option<u64>,
     /// Which packets are lost: the same seed loses the same ones of the same sequence.
     pub seed: u64,
@@ -172,7 +177,9 @@ impl LinkConfig {
 
     /// The queue of one direction, the default worked out.
     pub fn queue_bytes(&self) -> u64 {
-        let least = QUEUE_PACKETS_MIN * u64::from(self.mtu_bytes);
+        let packets = |count: u64| count * u64::from(self.mtu_bytes);
+        let switch = bytes_in(self.rate_bps, SWITCH_WAIT_MAX).min(packets(SWITCH_PACKETS));
+        let least = switch.max(packets(QUEUE_PACKETS_MIN));
         self.queue_bytes.unwrap_or_else(|| bytes_in(self.rate_bps, self.rtt).max(least))
     }
 
@@ -260,7 +267,8 @@ mod tests {
     }
 
     #[test]
-    fn the_queue_holds_a_round_trip_and_no_less_than_a_burst() {
+    fn the_queue_holds_a_round_trip_and_no_less_than_a_switch() {
+        assert_eq!(LinkConfig::from(Profile::Lan).queue_bytes(), 384_000);
         assert_eq!(LinkConfig::from(Profile::WanGood).queue_bytes(), 625_000);
         assert_eq!(LinkConfig::from(Profile::WanBad).queue_bytes(), 48_000);
         let set = LinkConfig { queue_bytes: Some(3000), ..Profile::WanBad.into() };

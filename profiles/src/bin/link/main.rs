@@ -50,7 +50,7 @@ struct Args {
     /// Largest IP packet in bytes, headers included; larger ones vanish
     #[arg(long, value_name = "BYTES")]
     mtu: Option<u32>,
-    /// Longest queue of a direction: 625000, 64k, 2m [default: rate x round trip, at least 32 packets]
+    /// Longest queue of a direction: 625000, 64k, 2m [default: rate x round trip, at least a switch's 256 packets or 10 ms]
     #[arg(long, value_name = "BYTES", value_parser = quantity::bytes)]
     queue: Option<u64>,
     /// Which packets are lost

@@ -20,6 +20,7 @@ mod fallback;
 mod files;
 #[cfg(feature = "cli")]
 mod hostile;
+mod l2;
 mod life;
 mod listing;
 #[cfg(feature = "cli")]

@@ -1,10 +1,11 @@
 //! The same service over blocking threads, for where io_uring is refused.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rustix::io::Errno;
 
 use crate::error::RingError;
@@ -45,7 +46,7 @@ fn perform(command: &mut Command) -> io::Result<usize> {
         let Command { file, offset, work } = &mut *command;
         let result = match work {
             Work::Read { slot, range, .. } => read(file, &mut slot.bytes_mut()[range.indices()], *offset),
-            Work::Write { data, .. } => write(file, data, *offset),
+            Work::Write { parts, .. } => write(file, parts, *offset),
         };
         match result {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -63,11 +64,10 @@ fn read(file: &File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
 }
 
 /// Like [`read`], the other way.
-fn write(file: &File, data: &[u8], offset: u64) -> io::Result<usize> {
-    match file.write_at(data, offset) {
-        Err(error) if Errno::from_io_error(&error) == Some(Errno::SPIPE) => {
-            Ok(rustix::io::write(file, data)?)
-        }
-        result => result,
+fn write(file: &File, parts: &[Bytes], offset: u64) -> io::Result<usize> {
+    let parts: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+    match rustix::io::pwritev(file, &parts, offset) {
+        Err(Errno::SPIPE) => Ok(rustix::io::writev(file, &parts)?),
+        result => Ok(result?),
     }
 }

@@ -31,7 +31,16 @@ pub(crate) struct Flights<'a> {
 struct Flight {
     /// Owns the slot or bytes, and the file, that the kernel was told of.
     command: Command,
+    /// What the kernel was told of a write in several parts: it may read this list as long as it works on it.
+    vectors: Box<[Vector]>,
     completion: InFlightOneshot<(), CqeResult>,
+}
+
+/// One part of a vectored write, as the kernel reads it (`struct iovec` of writev(2)).
+#[repr(C)]
+struct Vector {
+    base: *const u8,
+    len: usize,
 }
 
 /// Takes a completion's result out of its entry; there is no buffer to give back.
@@ -48,7 +57,7 @@ impl OneshotOutputTransform for CqeResult {
 }
 
 /// What failed ring threads left with the kernel, at most a ring's depth each: never freed, so never reused.
-static KEPT: Mutex<Vec<(Arc<File>, Bytes)>> = Mutex::new(Vec::new());
+static KEPT: Mutex<Vec<(Arc<File>, Vec<Bytes>)>> = Mutex::new(Vec::new());
 
 impl<'a> Flights<'a> {
     pub(crate) fn new(depth: usize, intake: &'a Intake) -> Flights<'a> {
@@ -66,17 +75,19 @@ impl<'a> Flights<'a> {
     /// Puts a command in flight; the kernel sees it when the thread parks. The table must not be full.
     pub(crate) fn submit(&mut self, command: Command) {
         let entry = self.table.vacant_entry();
-        let Ok(sqe) = sqe_of(&command) else {
+        let vectors = vectors_of(&command);
+        let Ok(sqe) = sqe_of(&command, &vectors) else {
             return command.complete(Err(io::ErrorKind::InvalidInput.into()));
         };
         self.intake.count_submitted();
         // SAFETY: `entry` takes `command`, which owns the file of the entry's descriptor and the slot or bytes behind
-        // its address, in the next expression and keeps it until `poll` sees the completion: the only two ways out of
-        // the table are `poll` and, into `KEPT`, `drop`. The address is inside the buffer (`Slot::address` asserts it;
-        // a write's is the data itself) and does not move with its owner: a slot's is in the mapping, `Bytes`
-        // keeps its bytes on the heap. A slot in a `Command` is not touched by anyone; bytes are only read.
+        // its address, and `vectors`, the list behind the address of a vectored write, in the next expression and keeps
+        // both until `poll` sees the completion: the only two ways out of the table are `poll` and `drop`, which puts
+        // the one into `KEPT` and leaks the other. The addresses are inside the buffers (`Slot::address` asserts it;
+        // those of a write are the data itself) and do not move with their owners: a slot's is in the mapping, `Bytes`
+        // and the boxed list are on the heap. A slot in a `Command` is not touched by anyone; bytes are only read.
         let completion = unsafe { hand_to_kernel(sqe) };
-        entry.insert(Flight { command, completion });
+        entry.insert(Flight { command, vectors, completion });
     }
 
     /// Answers what is completed and asks to be woken for the rest; how many were answered.
@@ -85,7 +96,8 @@ impl<'a> Flights<'a> {
         for key in 0..self.table.capacity() {
             let Some(flight) = self.table.get_mut(key) else { continue };
             let Poll::Ready(result) = Pin::new(&mut flight.completion).poll(cx) else { continue };
-            let Flight { command, .. } = self.table.remove(key);
+            let Flight { command, vectors, .. } = self.table.remove(key);
+            drop(vectors);
             self.intake.count_completed();
             command.complete(result);
             completed += 1;
@@ -107,19 +119,39 @@ impl Drop for Flights<'_> {
             in_flight = table.len(),
             "a ring thread failed; its buffers are kept until the process ends"
         );
-        KEPT.lock().extend(table.into_iter().map(|(_, flight)| flight.command.abandon()));
+        KEPT.lock().extend(table.into_iter().map(|(_, flight)| {
+            Box::leak(flight.vectors);
+            flight.command.abandon()
+        }));
     }
 }
 
-/// The submission entry of a command.
-fn sqe_of(command: &Command) -> Result<squeue::Entry, std::num::TryFromIntError> {
+/// The list of a write in several parts; empty for everything else.
+fn vectors_of(command: &Command) -> Box<[Vector]> {
+    match &command.work {
+        Work::Write { parts, .. } if parts.len() > 1 => {
+            parts.iter().map(|part| Vector { base: part.as_ptr(), len: part.len() }).collect()
+        }
+        _ => Box::default(),
+    }
+}
+
+/// The submission entry of a command, with the list that goes with it.
+fn sqe_of(command: &Command, vectors: &[Vector]) -> Result<squeue::Entry, std::num::TryFromIntError> {
     let fd = types::Fd(command.file.as_raw_fd());
     let len = u32::try_from(command.work.len())?;
     Ok(match &command.work {
         Work::Read { slot, range, .. } => {
             opcode::Read::new(fd, slot.address(*range).as_ptr(), len).offset(command.offset).build()
         }
-        Work::Write { data, .. } => opcode::Write::new(fd, data.as_ptr(), len).offset(command.offset).build(),
+        Work::Write { .. } if !vectors.is_empty() => {
+            let parts = u32::try_from(vectors.len())?;
+            opcode::Writev::new(fd, vectors.as_ptr().cast(), parts).offset(command.offset).build()
+        }
+        Work::Write { parts, .. } => {
+            let address = parts.first().map_or(std::ptr::dangling(), |part| part.as_ptr());
+            opcode::Write::new(fd, address, len).offset(command.offset).build()
+        }
     })
 }
 

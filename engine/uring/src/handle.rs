@@ -111,6 +111,9 @@ struct Shared {
 }
 
 impl Ring {
+    /// Pieces of one vectored write at most: what the kernel takes (`IOV_MAX` of limits.h).
+    pub const PARTS_MAX: usize = 1024;
+
     /// Starts a ring and its thread, or the blocking threads. Blocks for the set-up, well below a millisecond.
     ///
     /// # Errors
@@ -225,12 +228,29 @@ impl Ring {
         data: impl Into<Bytes>,
         offset: u64,
     ) -> Result<usize, RingError> {
-        let data = data.into();
-        check_offset(Operation::Write, data.len(), offset)?;
+        self.write_parts_at(file, vec![data.into()], offset).await
+    }
+
+    /// Writes several pieces, one after the other, to one part of a file as one operation; how many bytes were written,
+    /// which may be fewer.
+    ///
+    /// As [`Ring::write_at`]; for a file opened with `O_DIRECT` each part by itself starts at, and is, whole blocks. At
+    /// most [`Ring::PARTS_MAX`] parts.
+    ///
+    /// # Panics
+    /// When there are more parts; when the ring's thread has panicked.
+    pub async fn write_parts_at(
+        &self,
+        file: Arc<File>,
+        parts: Vec<Bytes>,
+        offset: u64,
+    ) -> Result<usize, RingError> {
+        assert!(parts.len() <= Self::PARTS_MAX, "a write of {} parts", parts.len());
+        check_offset(Operation::Write, parts.iter().map(Bytes::len).sum(), offset)?;
         let intake = &self.shared.intake;
         let place = intake.place().await.ok_or(RingError::Stopped)?;
         let (reply, answer) = oneshot::channel();
-        intake.push(place, Command { file, offset, work: Work::Write { data, reply } });
+        intake.push(place, Command { file, offset, work: Work::Write { parts, reply } });
         answer.await.expect("a ring answers each command unless its thread panicked")
     }
 

@@ -24,8 +24,16 @@ pub(crate) struct Command {
 
 /// What to do, and where the answer goes.
 pub(crate) enum Work {
-    Read { slot: Slot, range: SlotRange, reply: oneshot::Sender<Done> },
-    Write { data: Bytes, reply: oneshot::Sender<Result<usize, RingError>> },
+    Read {
+        slot: Slot,
+        range: SlotRange,
+        reply: oneshot::Sender<Done>,
+    },
+    /// The parts one after the other, as one write.
+    Write {
+        parts: Vec<Bytes>,
+        reply: oneshot::Sender<Result<usize, RingError>>,
+    },
 }
 
 impl Work {
@@ -41,7 +49,7 @@ impl Work {
     pub(crate) fn len(&self) -> usize {
         match self {
             Work::Read { range, .. } => range.len,
-            Work::Write { data, .. } => data.len(),
+            Work::Write { parts, .. } => parts.iter().map(Bytes::len).sum(),
         }
     }
 
@@ -56,9 +64,9 @@ impl Work {
     fn answer(self, result: Result<usize, RingError>) {
         match self {
             Work::Read { slot, reply, .. } => drop(reply.send(Done { result, slot })),
-            Work::Write { data, reply } => {
+            Work::Write { parts, reply } => {
                 // Let go first, so that who waited finds the pool without the ring's share of it.
-                drop(data);
+                drop(parts);
                 drop(reply.send(result));
             }
         }
@@ -74,12 +82,12 @@ impl Command {
         work.answer(result.map_err(|source| RingError::Io { operation, len, offset, source }));
     }
 
-    /// Ends it without an answer, which its caller notices; the file and the buffer, to be kept.
-    pub(crate) fn abandon(self) -> (Arc<File>, Bytes) {
+    /// Ends it without an answer, which its caller notices; the file and the buffers, to be kept.
+    pub(crate) fn abandon(self) -> (Arc<File>, Vec<Bytes>) {
         match self.work {
             // As bytes the slot is out of everyone's reach, like those of a write.
-            Work::Read { slot, .. } => (self.file, slot.fill(0).freeze()),
-            Work::Write { data, .. } => (self.file, data),
+            Work::Read { slot, .. } => (self.file, vec![slot.fill(0).freeze()]),
+            Work::Write { parts, .. } => (self.file, parts),
         }
     }
 

@@ -18,7 +18,9 @@ pub(crate) fn probe() -> Result<(), String> {
     ring.submit_and_wait(1).map_err(|error| explain("io_uring_enter", &error))?;
     let mut known = io_uring::Probe::new();
     ring.submitter().register_probe(&mut known).map_err(|error| explain("io_uring_register", &error))?;
-    for (name, code) in [("read", opcode::Read::CODE), ("write", opcode::Write::CODE)] {
+    let wanted =
+        [("read", opcode::Read::CODE), ("write", opcode::Write::CODE), ("writev", opcode::Writev::CODE)];
+    for (name, code) in wanted {
         if !known.is_supported(code) {
             return Err(format!("this kernel's io_uring has no {name} (Linux 5.6 and later have it)"));
         }

@@ -111,6 +111,11 @@ impl Filled {
         self.loan.class().bytes()
     }
 
+    /// Gives what was written up: the buffer is writable again.
+    pub fn into_slot(self) -> Slot {
+        Slot { loan: self.loan }
+    }
+
     /// Shares it without a copy: the slot goes home when the last clone or slice of the result drops.
     pub fn freeze(self) -> Bytes {
         Bytes::from_owner(self)

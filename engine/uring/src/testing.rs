@@ -7,7 +7,9 @@
 //! ```
 //!
 //! The bytes are those of the real file; what goes wrong is drawn. The operations keep their slot and file until they
-//! are completed, as the kernel does, whether or not somebody still waits.
+//! are completed, as the kernel does, whether or not somebody still waits. It serves files opened without `O_DIRECT`.
+
+mod journal;
 
 use std::fs::File;
 use std::io;
@@ -71,6 +73,8 @@ struct State {
     counts: DiskCounts,
     /// Nothing completes before.
     hangs_until: Option<Instant>,
+    /// What a power cut may bring back, once [`FaultyDisk::keep_history`] was called.
+    journal: Option<journal::Journal>,
 }
 
 /// What will become of one operation.
@@ -92,6 +96,7 @@ impl FaultyDisk {
             faults: DiskFaults::default(),
             counts: DiskCounts::default(),
             hangs_until: None,
+            journal: None,
         };
         FaultyDisk { state: Arc::new(Mutex::new(state)), released: Arc::default() }
     }
@@ -113,6 +118,31 @@ impl FaultyDisk {
         state.faults = DiskFaults::default();
         drop(state);
         self.released.notify_waiters();
+    }
+
+    /// From now on every write may be undone by [`FaultyDisk::cut_power`], sector by sector.
+    pub fn keep_history(&self) {
+        self.state.lock().journal.get_or_insert_default();
+    }
+
+    /// What a power cut does to a disk that was never flushed: each 4 KiB sector written since the history began, or
+    /// since the last cut, holds any of its contents since then, each sector by itself. How many hold earlier ones.
+    ///
+    /// # Errors
+    /// When a sector cannot be written back.
+    pub fn cut_power(&self) -> io::Result<u64> {
+        let mut state = self.state.lock();
+        let Some(mut journal) = state.journal.take() else { return Ok(0) };
+        let reverted = journal.cut(|| state.draw());
+        state.journal = Some(journal);
+        reverted
+    }
+
+    /// Keeps what a write is about to replace.
+    fn record(&self, file: &Arc<File>, offset: u64, len: usize) {
+        if let Some(journal) = &mut self.state.lock().journal {
+            journal.keep(file, offset, len);
+        }
     }
 
     /// What went wrong so far.
@@ -183,7 +213,7 @@ impl FaultyDisk {
     async fn fly(self, mut command: Command, intake: Arc<Intake>) {
         let fate = self.state.lock().fate(command.work.len());
         self.wait(fate.delay).await;
-        let result = fate.perform(&mut command);
+        let result = fate.perform(&self, &mut command);
         intake.count_completed();
         command.complete(result);
     }
@@ -250,7 +280,7 @@ impl State {
 }
 
 impl Fate {
-    fn perform(self, command: &mut Command) -> io::Result<usize> {
+    fn perform(self, disk: &FaultyDisk, command: &mut Command) -> io::Result<usize> {
         if self.error {
             return Err(Errno::IO.into());
         }
@@ -264,7 +294,14 @@ impl Fate {
                 }
                 Ok(n)
             }
-            Work::Write { data, .. } => command.file.write_at(&data[..self.len], command.offset),
+            Work::Write { parts, .. } => {
+                let data = match parts.as_slice() {
+                    [part] => part.clone(),
+                    parts => parts.concat().into(),
+                };
+                disk.record(&command.file, command.offset, self.len);
+                command.file.write_at(&data[..self.len], command.offset)
+            }
         }
     }
 }

@@ -168,3 +168,28 @@ fn handles_and_futures_cross_threads() {
         is_send(&ring.clone().shutdown());
     });
 }
+
+#[test]
+fn parts_are_written_as_one_piece() {
+    on_each_backend(async |config| {
+        let (ring, pool) = (Ring::start(config).unwrap(), pool(4));
+        let on_disk = file_of(b"");
+        let Some(file) = open_direct(&on_disk) else { return };
+        let data = pattern(300 << 10);
+        let mut parts = Vec::new();
+        for part in data.chunks(20 << 10) {
+            let mut slot = pool.lend(SlotClass::Chunk128K).await;
+            slot.bytes_mut()[..part.len()].copy_from_slice(part);
+            parts.push(slot.fill(part.len()).freeze());
+        }
+        assert_eq!(ring.write_parts_at(Arc::clone(&file), parts, 8192).await.unwrap(), data.len());
+        assert!(std::fs::read(on_disk.path()).unwrap()[8192..] == data);
+        assert_eq!(Arc::strong_count(&file), 1);
+        assert_eq!(pool.stats().lent_bytes, 0, "the ring holds no part after the answer");
+        assert_eq!(
+            ring.write_parts_at(file, Vec::new(), 0).await.unwrap(),
+            0,
+            "nothing is written in no time"
+        );
+    });
+}

@@ -1,0 +1,98 @@
+//! Whether the disk can be relied on: a disk that fails is left alone for a while.
+
+use std::fmt::Display;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+/// Reads that fail one after the other until the disk is left alone; a single one may be a bad sector.
+const READ_FAILURES_MAX: u32 = 3;
+
+pub(super) struct Health {
+    /// Fast answer for reads and offers.
+    is_off: AtomicBool,
+    state: Mutex<State>,
+    retry_after: Duration,
+}
+
+#[derive(Default)]
+struct State {
+    why: Option<String>,
+    retry_at: Option<Instant>,
+    read_failures: u32,
+    /// Said once a process; what follows is in the counters.
+    has_warned: bool,
+}
+
+impl Health {
+    pub(super) fn new(retry_after: Duration) -> Health {
+        Health { is_off: AtomicBool::new(false), state: Mutex::default(), retry_after }
+    }
+
+    /// Whether the disk is to be left alone now.
+    pub(super) fn is_off(&self) -> bool {
+        self.is_off.load(Relaxed)
+    }
+
+    /// Why the store is degraded, if it is.
+    pub(super) fn why(&self) -> Option<String> {
+        self.state.lock().why.clone()
+    }
+
+    /// The disk refused something that it must do: it is left alone for a while.
+    pub(super) fn failed(&self, what: &str, why: &dyn Display) {
+        let mut state = self.state.lock();
+        if !state.has_warned {
+            state.has_warned = true;
+            let retry_s = self.retry_after.as_secs();
+            tracing::warn!(
+                "the disk cache is off, reads go to the host: {what}: {why}; tried again every {retry_s}s"
+            );
+        }
+        state.why = Some(format!("{what}: {why}"));
+        state.retry_at = Some(Instant::now() + self.retry_after);
+        self.is_off.store(true, Relaxed);
+    }
+
+    /// A read failed.
+    pub(super) fn read_failed(&self, why: &dyn Display) {
+        let failures = {
+            let mut state = self.state.lock();
+            state.read_failures += 1;
+            state.read_failures
+        };
+        if failures >= READ_FAILURES_MAX {
+            self.failed("reading", why);
+        }
+    }
+
+    pub(super) fn read_succeeded(&self) {
+        let mut state = self.state.lock();
+        state.read_failures = 0;
+    }
+
+    /// Something was written: the disk works.
+    pub(super) fn write_succeeded(&self) {
+        let mut state = self.state.lock();
+        if state.why.take().is_some() {
+            state.read_failures = 0;
+            tracing::info!("the disk cache works again");
+        }
+    }
+
+    /// Whether it is time to try again; from then on reads and offers are let through.
+    pub(super) fn may_retry(&self) -> bool {
+        let mut state = self.state.lock();
+        let is_due = state.retry_at.is_some_and(|at| at <= Instant::now());
+        if is_due {
+            state.retry_at = None;
+            state.read_failures = READ_FAILURES_MAX - 1;
+        }
+        is_due
+    }
+
+    pub(super) fn turn_on(&self) {
+        self.is_off.store(false, Relaxed);
+    }
+}

@@ -1,0 +1,137 @@
+//! The files that benches read, made once and kept: `target/tmp/wormhole-benches`.
+//!
+//! Kept, because a host reads a file with more care for a minute after it was changed (ARCHITECTURE.md, "Identity,
+//! versions, paths"): a file made by the run that reads it would show that instead.
+
+use std::{
+    env,
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use crate::run;
+
+/// From then on the host takes a file's version at its word.
+const SETTLED_AFTER: Duration = Duration::from_secs(61);
+/// Bytes written and read at once.
+const BLOCK: usize = 1 << 20;
+
+/// The folder of known files.
+pub struct Corpus {
+    root: PathBuf,
+}
+
+/// Files of one size in a folder of their own.
+#[derive(Clone, Copy, Debug)]
+pub struct Files {
+    /// How many.
+    pub count: usize,
+    /// Bytes of each.
+    pub bytes: u64,
+}
+
+impl Corpus {
+    /// The folder beside the bench's own program.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn open() -> io::Result<Corpus> {
+        // target/release/deps/throughput-0123456789abcdef
+        let program = env::current_exe()?;
+        let target = program.ancestors().nth(3).ok_or_else(|| io::Error::other("no target folder"))?;
+        let root = target.join("tmp/wormhole-benches");
+        fs::create_dir_all(&root)?;
+        Ok(Corpus { root })
+    }
+
+    /// The folder to serve.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// One file, by its path below the root. Its pages are in the host's page cache when this returns.
+    ///
+    /// # Errors
+    /// What the file system says: no room.
+    pub fn file(&self, bytes: u64) -> io::Result<PathBuf> {
+        let name = PathBuf::from(format!("file-{}KiB", bytes >> 10));
+        let path = self.root.join(&name);
+        if fs::metadata(&path).map_or(0, |found| found.len()) != bytes {
+            write_pattern(&path, bytes)?;
+        }
+        warm(&path)?;
+        settle(&path)?;
+        Ok(name)
+    }
+
+    /// A folder of files, by its path below the root; the files are named by [`name`]. Warm as [`Corpus::file`] is.
+    ///
+    /// # Errors
+    /// What the file system says: no room.
+    pub fn folder(&self, files: Files) -> io::Result<PathBuf> {
+        let folder = PathBuf::from(format!("{}-files-{}KiB", files.count, files.bytes >> 10));
+        let path = self.root.join(&folder);
+        let is_whole = |path: &Path| fs::metadata(path).map_or(0, |found| found.len()) == files.bytes;
+        // The last one is written last.
+        if !is_whole(&path.join(name(files.count - 1))) {
+            fs::create_dir_all(&path)?;
+            for at in 0..files.count {
+                write_pattern(&path.join(name(at)), files.bytes)?;
+            }
+        }
+        for at in 0..files.count {
+            warm(&path.join(name(at)))?;
+        }
+        settle(&path.join(name(files.count - 1)))?;
+        Ok(folder)
+    }
+}
+
+/// The name of a file of a folder.
+pub fn name(at: usize) -> String {
+    format!("shot.{at:04}.exr")
+}
+
+/// Reads it once, so that the host's page cache has it.
+fn warm(path: &Path) -> io::Result<()> {
+    io::copy(&mut File::open(path)?, &mut io::sink()).map(drop)
+}
+
+/// Waits until the host takes the file's version at its word.
+#[expect(clippy::print_stderr, reason = "a bench that waits a minute says why")]
+fn settle(path: &Path) -> io::Result<()> {
+    let changed = fs::metadata(path)?.modified()?;
+    let age = SystemTime::now().duration_since(changed).unwrap_or_default();
+    let left = SETTLED_AFTER.saturating_sub(age);
+    if run::is_measured() && !left.is_zero() {
+        eprintln!("waiting {} s: a file changed just now is read with more care", left.as_secs() + 1);
+        thread::sleep(left);
+    }
+    Ok(())
+}
+
+/// Writes `len` bytes that repeat nowhere near.
+///
+/// # Errors
+/// What the file system says.
+pub fn write_pattern(path: &Path, len: u64) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    let (mut state, mut left) = (0x9E37_79B9_7F4A_7C15_u64, len);
+    let mut block = vec![0; usize::try_from(len).map_or(BLOCK, |len| len.clamp(8, BLOCK))];
+    while left > 0 {
+        for word in block.chunks_exact_mut(8) {
+            // xorshift64: fast, and nothing compresses it.
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            word.copy_from_slice(&state.to_le_bytes());
+        }
+        let now = usize::try_from(left).map_or(block.len(), |left| left.min(block.len()));
+        file.write_all(&block[..now])?;
+        left -= now as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,36 @@
+//! What this run of a bench was asked to be: criterion keeps its options to itself.
+
+use std::env;
+
+/// How much a run is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    /// The sizes of TARGETS.md.
+    Full,
+    /// A quarter of them: `--quick`, and the single pass of `--test`.
+    Quick,
+}
+
+impl Scale {
+    /// As this process was started.
+    pub fn of_this_run() -> Scale {
+        if has("--quick") || !is_measured() { Scale::Quick } else { Scale::Full }
+    }
+
+    /// `full` bytes, or a quarter of them.
+    pub fn bytes(self, full: u64) -> u64 {
+        match self {
+            Scale::Full => full,
+            Scale::Quick => full / 4,
+        }
+    }
+}
+
+/// Whether figures of this run mean anything: `cargo test` and `--test` run each bench once, to see that it runs.
+pub fn is_measured() -> bool {
+    has("--bench") && !has("--test")
+}
+
+fn has(option: &str) -> bool {
+    env::args().any(|given| given == option)
+}

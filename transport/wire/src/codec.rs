@@ -11,7 +11,7 @@ use zerocopy::{
 
 use crate::{
     DecodeError, Reply,
-    cursor::{Reader, Writer},
+    cursor::{Reader, USUAL_BYTES, Writer},
     limits,
     message::{Call, Class},
     timing::Timing,
@@ -66,7 +66,7 @@ const _: () = assert!(size_of::<ReplyHeader>() == 16);
 
 /// The bytes of a request, whole.
 pub fn encode_call(call: &Call) -> Bytes {
-    let mut body = Writer::new();
+    let mut body = Writer::behind(size_of::<RequestHeader>());
     let kind = request::write(&call.request, &mut body);
     let header = RequestHeader {
         kind,
@@ -77,7 +77,7 @@ pub fn encode_call(call: &Call) -> Bytes {
         reserved_2: U32::ZERO,
         id: U64::new(call.id),
     };
-    join(&header, &body)
+    body.finish(&header)
 }
 
 /// The bytes of a reply up to its data, which the caller sends after them; nothing is said about its time.
@@ -87,7 +87,7 @@ pub fn encode_reply(reply: &Reply) -> Bytes {
 
 /// The same, with the time it took.
 pub fn encode_timed_reply(reply: &Reply, timing: Timing) -> Bytes {
-    let mut body = Writer::new();
+    let mut body = Writer::behind(size_of::<ReplyHeader>());
     let (status, kind) = reply::write(reply, &mut body);
     let data_len = if let Reply::Data { len, .. } = reply { *len } else { 0 };
     let header = ReplyHeader {
@@ -98,18 +98,11 @@ pub fn encode_timed_reply(reply: &Reply, timing: Timing) -> Bytes {
         data_len: U32::new(data_len),
         timing: timing.encode(),
     };
-    join(&header, &body)
+    body.finish(&header)
 }
 
 fn body_len(body: &Writer) -> u32 {
     u32::try_from(body.len()).expect("bodies are bounded by limits.rs")
-}
-
-fn join<H: IntoBytes + Immutable + Unaligned>(header: &H, body: &Writer) -> Bytes {
-    let mut out = Vec::with_capacity(size_of::<H>() + body.len());
-    out.extend_from_slice(header.as_bytes());
-    out.extend_from_slice(body.as_bytes());
-    out.into()
 }
 
 /// Collects a request from the pieces of a stream.
@@ -202,7 +195,7 @@ impl<H> Default for Gather<H> {
 }
 
 impl<H: Header> Gather<H> {
-    /// Grows with what has arrived, never ahead of it: a claimed length allocates nothing.
+    /// Grows with what has arrived, never further ahead of it than [`USUAL_BYTES`]: a claimed length allocates nothing.
     fn feed(&mut self, input: &mut Bytes) -> Result<Option<(H, &[u8])>, DecodeError> {
         let head = size_of::<H>();
         if self.header.is_none() {
@@ -225,6 +218,9 @@ impl<H: Header> Gather<H> {
 
     fn take(&mut self, up_to: usize, input: &mut Bytes) {
         let len = up_to.saturating_sub(self.bytes.len()).min(input.len());
+        if self.bytes.is_empty() {
+            self.bytes.reserve(input.len().min(USUAL_BYTES));
+        }
         self.bytes.extend_from_slice(&input[..len]);
         input.advance(len);
     }

@@ -1,5 +1,6 @@
 //! Reading and writing the parts of a message: fixed structs through zerocopy, the rest with a length in front.
 
+use bytes::Bytes;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::error::DecodeError;
@@ -111,16 +112,36 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Room that a message takes at once: most need no more.
+pub(crate) const USUAL_BYTES: usize = 256;
+
 /// Puts parts at the end of a message.
 #[derive(Debug, Default)]
 pub struct Writer {
     bytes: Vec<u8>,
+    head_bytes: usize,
 }
 
 impl Writer {
     /// An empty message.
     pub fn new() -> Writer {
         Writer::default()
+    }
+
+    /// An empty message behind a head of so many bytes, which [`Writer::finish`] brings: the head says how long it is.
+    pub fn behind(head_bytes: usize) -> Writer {
+        let mut bytes = Vec::with_capacity(USUAL_BYTES.max(head_bytes));
+        bytes.resize(head_bytes, 0);
+        Writer { bytes, head_bytes }
+    }
+
+    /// The whole message, its head in front.
+    ///
+    /// # Panics
+    /// When the head is not as long as announced.
+    pub fn finish<H: IntoBytes + Immutable + Unaligned>(mut self, head: &H) -> Bytes {
+        self.bytes[..self.head_bytes].copy_from_slice(head.as_bytes());
+        self.bytes.into()
     }
 
     /// A struct as it lies in memory.
@@ -172,20 +193,20 @@ impl Writer {
 
     /// Bytes written so far.
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.bytes.len() - self.head_bytes
     }
 
     /// Whether nothing was written yet.
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.len() == 0
     }
 
     /// What was written so far.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes
+        &self.bytes[self.head_bytes..]
     }
 
-    /// The message.
+    /// The message, without a head.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }

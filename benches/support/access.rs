@@ -20,8 +20,7 @@ const MIB: usize = 1 << 20;
 /// Places of one handle that are read in turn.
 const INTERLEAVED: u64 = 8;
 /// Of each so many bytes, a strided reader takes the first few.
-const STRIDE_BYTES: u64 = 512 << 10;
-const STRIDE_TAKES: usize = 64 * KIB;
+const STRIDE_BYTES: u64 = 1 << 20;
 
 /// One way to read.
 pub struct Access {
@@ -57,14 +56,16 @@ impl Takes {
     }
 }
 
-/// All of them. In order and backward every byte comes once; beside strides and random pages nothing comes but what is
-/// fetched ahead past the last stride.
-pub const ACCESSES: [Access; 7] = [
+/// All of them. In order and backward every byte comes once, and what is fetched ahead past the place where a reading ends.
+/// Beside strides and random pages nothing comes but the rest of their blocks: of 4, 16 and 128 KiB the smallest that holds
+/// the read.
+pub const ACCESSES: [Access; 8] = [
     access("sequential_cold", sequential, Takes::All, 1.1),
     access("sequential_128KiB_reads_cold", in_chunks, Takes::All, 1.1),
     access("eight_interleaved_cold", interleaved, Takes::All, 1.1),
     access("backward_cold", backward, Takes::All, 1.1),
-    access("strided_cold", strided, Takes::OneIn(STRIDE_BYTES / STRIDE_TAKES as u64), 1.1),
+    access("strided_128KiB_cold", strided_chunks, Takes::OneIn(STRIDE_BYTES / (128 << 10)), 1.1),
+    access("strided_64KiB_cold", strided_halves, Takes::OneIn(STRIDE_BYTES / (64 << 10)), 2.1),
     access("random_4KiB_cold/1_thread", random_alone, Takes::Pages(RANDOM_READS), 2.0),
     access("random_4KiB_cold/16_threads", random_together, Takes::Pages(RANDOM_READS * RANDOM_THREADS), 2.0),
 ];
@@ -126,8 +127,16 @@ fn backward(file: &File, bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-fn strided(file: &File, bytes: u64) -> io::Result<()> {
-    let mut buffer = vec![0; STRIDE_TAKES];
+fn strided_chunks(file: &File, bytes: u64) -> io::Result<()> {
+    strided(file, bytes, 128 * KIB)
+}
+
+fn strided_halves(file: &File, bytes: u64) -> io::Result<()> {
+    strided(file, bytes, 64 * KIB)
+}
+
+fn strided(file: &File, bytes: u64, takes: usize) -> io::Result<()> {
+    let mut buffer = vec![0; takes];
     for at in 0..bytes / STRIDE_BYTES {
         file.read_exact_at(&mut buffer, at * STRIDE_BYTES)?;
     }

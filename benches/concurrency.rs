@@ -83,7 +83,7 @@ fn come_and_go(group: &mut Group<'_>) {
 /// A hundred sessions, each reading at places of its own, 1 MiB at a time.
 fn hundred_sessions(group: &mut Group<'_>) {
     let file_bytes = Scale::of_this_run().bytes(1 << 30);
-    group.throughput(Throughput::Bytes(HUNDRED as u64 * SESSION_MIB << 20));
+    group.throughput(Throughput::Bytes((HUNDRED as u64 * SESSION_MIB) << 20));
     let mut host_usage = None;
     group.bench_function(format!("100_sessions_read/{SESSION_MIB}MiB_each"), |b| {
         let path = corpus().file(file_bytes).expect("room for the file");
@@ -93,7 +93,7 @@ fn hundred_sessions(group: &mut Group<'_>) {
         sessions.connect(HUNDRED).expect("a host that lets all in");
         b.iter(|| {
             let read = sessions.read(path, SESSION_MIB).expect("a healthy host");
-            assert_eq!(read, HUNDRED as u64 * SESSION_MIB << 20);
+            assert_eq!(read, (HUNDRED as u64 * SESSION_MIB) << 20);
         });
         host_usage = host.usage().ok();
     });

@@ -124,12 +124,9 @@ fn total(passes: u64, last: &mut Option<Count>, mut pass: impl FnMut() -> (Durat
     let mut total = Duration::ZERO;
     for _ in 0..passes {
         let (took, count) = pass();
-        let most = ALLOCATED_BYTES_PER_MIB_MAX;
-        assert!(
-            count.allocated_bytes < most,
-            "{} bytes allocated a MiB, at most {most}",
-            count.allocated_bytes
-        );
+        let (bytes_max, allocations_max) = (ALLOCATED_BYTES_PER_MIB_MAX, ALLOCATIONS_PER_MIB_MAX);
+        assert!(count.allocated_bytes < bytes_max, "{:.0} bytes allocated a MiB", count.allocated_bytes);
+        assert!(count.allocations < allocations_max, "{:.1} allocations a MiB", count.allocations);
         *last = Some(count);
         total += took;
     }

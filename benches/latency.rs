@@ -19,7 +19,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use wormhole_benches::{
     Corpus, Rig,
-    access::{PAGE_BYTES, RANDOM_THREADS, random_page},
+    access::{PAGE, PAGE_BYTES, RANDOM_THREADS, random_page},
     corpus::{self, Files},
     latency::{Latency, OPERATIONS_MIN},
     run::{self, Scale},
@@ -153,7 +153,7 @@ fn random_cold(c: &mut Criterion, bench: &mut Option<Bench>) {
             File::open(bench.get_or_insert_with(Bench::new).file(file_bytes)).expect("the file is there")
         });
         next += 1;
-        let (mut page, at) = ([0; PAGE_BYTES as usize], random_page(next, file_bytes));
+        let (mut page, at) = ([0; PAGE], random_page(next, file_bytes));
         let start = Instant::now();
         file.read_exact_at(&mut page, at).expect("a healthy mount");
         let took = start.elapsed();
@@ -180,7 +180,7 @@ fn random_cold_together(c: &mut Criterion, bench: &mut Option<Bench>) {
             for thread in 0..RANDOM_THREADS {
                 let (all, from) = (&all, next + thread * READS_EACH);
                 scope.spawn(move || {
-                    let (mut own, mut page) = (Latency::new("", None), [0; PAGE_BYTES as usize]);
+                    let (mut own, mut page) = (Latency::new("", None), [0; PAGE]);
                     for n in from..from + READS_EACH {
                         let at = random_page(n, file_bytes);
                         own.time(|| file.read_exact_at(&mut page, at)).expect("a healthy mount");

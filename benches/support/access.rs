@@ -8,8 +8,10 @@ use std::{
     thread,
 };
 
-/// The kernel's page.
-pub const PAGE_BYTES: u64 = 4096;
+/// Bytes of the kernel's page.
+pub const PAGE: usize = 4096;
+/// The same as an offset.
+pub const PAGE_BYTES: u64 = PAGE as u64;
 /// Reads of one thread that reads at random.
 pub const RANDOM_READS: u64 = 1000;
 /// Threads that read at random together.
@@ -150,7 +152,7 @@ pub fn random_page(n: u64, bytes: u64) -> u64 {
 }
 
 fn random_pages(file: &File, bytes: u64, from: u64) -> io::Result<()> {
-    let mut page = [0; PAGE_BYTES as usize];
+    let mut page = [0; PAGE];
     (from..from + RANDOM_READS).try_for_each(|n| file.read_exact_at(&mut page, random_page(n, bytes)))
 }
 

@@ -37,7 +37,7 @@ pub struct Rig {
 /// Where the host runs.
 enum Side {
     Here(Box<Host>),
-    Apart(Served),
+    Apart(Box<Served>),
 }
 
 impl Rig {
@@ -69,7 +69,7 @@ impl Rig {
     /// As [`Rig::start`].
     pub fn of_apart(source: &Path) -> Result<Rig, Box<dyn Error>> {
         let place = TempDir::new()?;
-        let host = Side::Apart(process::serve(source)?);
+        let host = Side::Apart(Box::new(process::serve(source)?));
         Rig::on(host, source.to_owned(), place)
     }
 

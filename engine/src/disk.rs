@@ -3,6 +3,7 @@
 use std::{fs::File, os::fd::AsFd, sync::Arc};
 
 use tokio::time::Instant;
+use transport::waits::Stall;
 use uring::{Pool, Ring};
 use wire::{Attr, ErrorCode, FileId, FileKind, SharePath};
 
@@ -35,6 +36,16 @@ pub(crate) struct Asked {
     pub(crate) path: SharePath,
     pub(crate) id: Option<FileId>,
     pub(crate) deadline: Instant,
+    pub(crate) stalls: Arc<Stalls>,
+}
+
+/// What a session's requests wait for.
+#[derive(Debug, Default)]
+pub(crate) struct Stalls {
+    /// For a buffer.
+    pub(crate) memory: Stall,
+    /// For the disk: what the page cache and the kernel's names do not hold.
+    pub(crate) disk: Stall,
 }
 
 impl Asked {
@@ -62,8 +73,8 @@ impl Disk {
         let found = match self.place_in_memory(&asked) {
             Some(found) => found,
             None => {
-                let asked = asked.clone();
-                self.work.run(asked.deadline, move || asked.place()).await
+                let (asked, stalls) = (asked.clone(), Arc::clone(&asked.stalls));
+                stalls.disk.watch(self.work.run(asked.deadline, move || asked.place())).await
             }
         };
         let fault = match found {
@@ -109,8 +120,9 @@ impl Disk {
         let opened = match self.place_in_memory(asked) {
             Some(found) => open_regular(&found?.expect(asked.id)?),
             None => {
-                let asked = asked.clone();
-                self.work.run(asked.deadline, move || open_regular(&asked.expected_place()?)).await
+                let (asked, stalls) = (asked.clone(), Arc::clone(&asked.stalls));
+                let open = self.work.run(asked.deadline, move || open_regular(&asked.expected_place()?));
+                stalls.disk.watch(open).await
             }
         };
         let (id, open) = opened?;

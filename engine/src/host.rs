@@ -158,7 +158,8 @@ impl Host {
         move || {
             let Some(desk) = desk.upgrade() else { return String::new() };
             sample(&desk.service.disk);
-            desk.service.disk.metrics.server.show(&desk.server.usage());
+            let paths = desk.server.paths();
+            desk.service.disk.metrics.server.show(&desk.server.usage(), &paths);
             metrics::stages(&desk.server.stages())
         }
     }

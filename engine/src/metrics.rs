@@ -1,8 +1,9 @@
 //! The host's counters: names, and handles that are looked up once.
 
 use metrics::{Counter, Gauge, Unit, counter, describe_counter, describe_gauge, gauge};
-use transport::{SessionEnd, StageCounts, Usage};
+use transport::{PathStats, SessionEnd, StageCounts, Usage};
 use uring::Backend;
+use wire::bound::Bound;
 
 use crate::stages::write_histogram;
 
@@ -97,6 +98,7 @@ pub(crate) struct ServerMetrics {
     busy: Counter,
     handshakes_limited: Counter,
     violations: Counter,
+    bounds: Vec<(Bound, Gauge)>,
 }
 
 impl ServerMetrics {
@@ -110,11 +112,17 @@ impl ServerMetrics {
             busy: counter!("host.busy"),
             handshakes_limited: counter!("host.handshakes_limited"),
             violations: counter!("host.violations"),
+            bounds: Bound::all()
+                .map(|bound| (bound, gauge!("host.sessions_bound", "bound" => bound.as_str())))
+                .collect(),
         }
     }
 
     /// Sets each to what the server says. The gauges are far below 2^53.
-    pub(crate) fn show(&self, usage: &Usage) {
+    pub(crate) fn show(&self, usage: &Usage, paths: &[PathStats]) {
+        for (bound, gauge) in &self.bounds {
+            gauge.set(paths.iter().filter(|path| path.bound == Some(*bound)).count() as f64);
+        }
         self.strangers.set(usage.strangers as f64);
         self.requests_in_flight.set(usage.requests_in_flight as f64);
         self.requests_waiting.set(usage.requests_waiting as f64);
@@ -136,6 +144,7 @@ fn describe_server() {
         Unit::Count,
         "new connections over the rate of their address"
     );
+    describe_gauge!("host.sessions_bound", Unit::Count, "mounts, by what bounds them");
     describe_counter!("host.violations", Unit::Count, "requests and connections against the protocol");
 }
 

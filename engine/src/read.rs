@@ -59,9 +59,8 @@ impl Disk {
             Some(slot) => Ok(slot),
             None => {
                 self.metrics.slot_waits.increment(1);
-                timeout_at(asked.deadline, self.pool.lend(class))
-                    .await
-                    .map_err(|_| Fault::late("free buffer"))
+                let lent = timeout_at(asked.deadline, self.pool.lend(class));
+                asked.stalls.memory.watch(lent).await.map_err(|_| Fault::late("free buffer"))
             }
         }
     }
@@ -85,9 +84,8 @@ impl Disk {
         while filled < len {
             let range = SlotRange { start: filled, len: len - filled };
             let read = ReadAt { file: Arc::clone(&open.file), slot, range, offset: offset + filled as u64 };
-            let done = timeout_at(asked.deadline, self.ring.read_at(read))
-                .await
-                .map_err(|_| Fault::late("answer of the disk"))?;
+            let done = timeout_at(asked.deadline, self.ring.read_at(read));
+            let done = asked.stalls.disk.watch(done).await.map_err(|_| Fault::late("answer of the disk"))?;
             slot = done.slot;
             match done.result.map_err(fault_of)? {
                 // The end, before the end that the version names.

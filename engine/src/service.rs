@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use metrics::Gauge;
 use tokio::time::Instant;
-use transport::{Answer, Serve, SessionEnd, SessionSummary};
+use transport::{Answer, HeldUp, Serve, SessionEnd, SessionSummary};
 use wire::{
     ErrorCode, FileId, Reply, Request, ShareId, SharePath,
     auth::Claims,
@@ -21,7 +21,7 @@ use wire::{
 };
 
 use crate::{
-    disk::{Asked, Disk},
+    disk::{Asked, Disk, Stalls},
     error::Fault,
     files::Grant,
     inspect, list,
@@ -55,6 +55,7 @@ pub(crate) struct Session {
     scopes: Vec<Arc<Scope>>,
     counted: Counted,
     hashing: Turns,
+    stalls: Arc<Stalls>,
 }
 
 /// A session in the gauge of those connected, until it is over. One that was let in and never took its welcome does not come
@@ -123,6 +124,11 @@ impl Serve for Service {
         })
     }
 
+    fn held_up(&self, session: &Arc<Session>) -> HeldUp {
+        let now = Instant::now();
+        HeldUp { memory: session.stalls.memory.total(now), disk: session.stalls.disk.total(now) }
+    }
+
     fn ended(&self, session: &Arc<Session>, summary: &SessionSummary) {
         let Metrics { ended, .. } = &self.disk.metrics;
         session.counted.end();
@@ -172,7 +178,8 @@ impl Service {
         let grant = Grant::of(&claims);
         let seat = self.tickets.seat(number, claims, printable(&label), peer)?;
         let counted = Counted::new(self.disk.metrics.sessions.clone());
-        let session = Session { seat, grant, scopes, counted, hashing: Turns::of_session() };
+        let session =
+            Session { seat, grant, scopes, counted, hashing: Turns::of_session(), stalls: Arc::default() };
         let welcome = Welcome { version: PROTOCOL_VERSION, session: number, boot: self.boot, shares };
         Ok((Arc::new(session), welcome))
     }
@@ -295,7 +302,8 @@ impl Session {
     fn asked(&self, target: Target, deadline: Instant) -> Result<Asked, Fault> {
         let Target { share, path, id } = target;
         let (path, id): (SharePath, Option<FileId>) = (path, id);
-        Ok(Asked { grant: self.grant, scope: self.scope(share)?, path, id, deadline })
+        let stalls = Arc::clone(&self.stalls);
+        Ok(Asked { grant: self.grant, scope: self.scope(share)?, path, id, deadline, stalls })
     }
 }
 

@@ -1,10 +1,11 @@
 //! How a host stands at one moment, as `wormhole-engine status` shows it.
 
-use std::{net::SocketAddr, num::NonZeroU64, sync::atomic::Ordering, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU64, sync::atomic::Ordering, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use transport::{PathStats, ServerLimits, Usage};
+use transport::{PathStats, ServerLimits, Usage, waits::Waits};
 use uring::Backend;
+use wire::bound::Bound;
 
 use crate::{
     config::ShareConfig,
@@ -98,6 +99,33 @@ pub struct SessionStatus {
     pub requests_in_flight: u64,
     /// Bytes of answers to it that are read, sent or not yet acked.
     pub answer_bytes_in_flight: u64,
+    /// What bounded it in the last seconds.
+    #[serde(default)]
+    pub bound: BoundStatus,
+}
+
+/// What bounded a session in the last seconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoundStatus {
+    /// Its name: METRICS.md, `host_sessions_bound`; empty where it is not known yet.
+    pub name: String,
+    /// The same for people.
+    pub words: String,
+    /// Of the last seconds, the part in which each held, in thousandths; those that did not hold are left out. They
+    /// overlap: a window that is full makes others wait.
+    pub per_mille: BTreeMap<String, u64>,
+}
+
+impl BoundStatus {
+    /// A bound, and the times it was found from.
+    pub fn of(bound: Option<Bound>, waits: &Waits) -> BoundStatus {
+        let parts = Bound::all().map(|bound| (bound.as_str().to_owned(), waits.per_mille(bound)));
+        BoundStatus {
+            name: bound.map_or("", Bound::as_str).to_owned(),
+            words: bound.map(|bound| bound.to_string()).unwrap_or_default(),
+            per_mille: parts.filter(|(_, part)| *part > 0).collect(),
+        }
+    }
 }
 
 /// A bound and how much of it is used.
@@ -194,6 +222,7 @@ impl Desk {
             lost_packets: of(|path| path.lost_packets),
             requests_in_flight: of(|path| path.requests_in_flight),
             answer_bytes_in_flight: of(|path| path.answer_bytes_in_flight),
+            bound: path.map(|path| BoundStatus::of(path.bound, &path.waits)).unwrap_or_default(),
         }
     }
 

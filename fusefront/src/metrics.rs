@@ -10,6 +10,7 @@ use metrics::{
     histogram,
 };
 use tokio::time::Instant;
+use wire::bound::Bound;
 
 use crate::status::Report;
 
@@ -86,6 +87,7 @@ type Gauged = (Gauge, fn(&Report) -> f64);
 pub struct Metrics {
     counters: Vec<Counted>,
     gauges: Vec<Gauged>,
+    bounds: Vec<(Bound, Gauge)>,
 }
 
 impl Metrics {
@@ -98,7 +100,10 @@ impl Metrics {
         );
         describe_gauge!("mount.info", Unit::Count, "1, labelled with the mountpoint and the share");
         info.set(1.0);
-        Metrics { counters: counters(), gauges: gauges() }
+        describe_gauge!("mount.bound", Unit::Count, "1 for what bounds the session now");
+        let bounds =
+            Bound::all().map(|bound| (bound, gauge!("mount.bound", "bound" => bound.as_str()))).collect();
+        Metrics { counters: counters(), gauges: gauges(), bounds }
     }
 
     /// Sets each to what the report says.
@@ -108,6 +113,9 @@ impl Metrics {
         }
         for (gauge, value) in &self.gauges {
             gauge.set(value(report));
+        }
+        for (bound, gauge) in &self.bounds {
+            gauge.set(truth(report.bound.name == bound.as_str()));
         }
     }
 }

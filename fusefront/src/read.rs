@@ -384,6 +384,7 @@ impl Inner {
             return Ok(granted);
         }
         let since = Instant::now();
+        let _waiting = self.stats.memory.hold(since);
         let granted = timeout_at(deadline, self.demand.acquire_many(permits)).await;
         spent.wait += since.elapsed();
         granted.ok().and_then(Result::ok).ok_or(VfsError::Deadline)
@@ -509,11 +510,13 @@ impl Inner {
         let _held = self.stats.fetches_in_flight.hold();
         let (deadline, len, version) = (read.deadline, read.extent.len.0, read.version);
         let begun = Instant::now();
+        let _fetching = self.stats.fetching.hold(begun);
         let slot = match slot {
             Some(slot) => Ok(slot),
             None => match usize::try_from(len).ok().and_then(SlotClass::for_len) {
                 Some(class) => {
-                    timeout_at(deadline, self.l1.lend(class)).await.map_err(|_| VfsError::Deadline)
+                    let lent = timeout_at(deadline, self.l1.lend(class));
+                    self.stats.memory.watch(lent).await.map_err(|_| VfsError::Deadline)
                 }
                 None => Err(VfsError::Deadline),
             },

@@ -2,6 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use parking_lot::Mutex;
+use transport::waits::{Recent, Stall};
+
 use crate::stages::ReadStages;
 
 /// A number that only rises.
@@ -78,6 +81,12 @@ pub struct Stats {
     pub stale: Counter,
     /// Where the time of reads went.
     pub read_stages: ReadStages,
+    /// For how long contents were fetched.
+    pub fetching: Stall,
+    /// For how long some fetch or read waited for memory.
+    pub memory: Stall,
+    /// What held fetches up in the last seconds.
+    pub recent: Mutex<Recent>,
 }
 
 impl Stats {

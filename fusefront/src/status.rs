@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use engine::stages::write_table;
+use engine::{stages::write_table, status::BoundStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::stages::ReadStagesStatus;
@@ -29,6 +29,9 @@ pub struct Report {
     pub deadline_ms: u64,
     /// Whether programs are shown what memory holds because the host is out of reach.
     pub serves_stale: bool,
+    /// What bounded the session in the last seconds.
+    #[serde(default)]
+    pub bound: BoundStatus,
     /// Reads of file contents.
     pub reads: Reads,
     /// Where their time went.
@@ -161,6 +164,9 @@ impl fmt::Display for Report {
             session.lost_packets,
             session.black_holes
         )?;
+        if !self.bound.words.is_empty() {
+            writeln!(f, "  bound by    {}", self.bound.words)?;
+        }
         writeln!(
             f,
             "  reads       {} in {} requests: {} from memory, {} from the host ({} ahead)",

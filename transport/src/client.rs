@@ -15,6 +15,7 @@ use tokio::time::{self, Instant};
 use uring::{Filled, Slot};
 use wire::{
     ErrorCode, Extent, Reply, Request, Ticket, Version,
+    bound::Bound,
     limits::READ_BYTES_MAX,
     message::{Class, Target, Welcome},
     timing::Timing,
@@ -142,6 +143,10 @@ pub struct SessionStats {
     pub reconnects: u64,
     /// Calls that a busy or stopping host put off; each counts once, however often it was asked again.
     pub busy_calls: u64,
+    /// What bounded the session lately, as the host says with its answers.
+    pub host_bound: Option<Bound>,
+    /// For how long requests of this session waited because it had as many under way as the host allows.
+    pub requests_waited: Duration,
     /// Since when it has been connected, or not.
     pub since: Instant,
 }
@@ -339,6 +344,8 @@ impl Client {
             received_bytes: history.received_bytes + live.udp_rx.bytes,
             reconnects: history.reconnects,
             busy_calls: shared.held_up.load(Ordering::Relaxed),
+            host_bound: session.as_ref().and_then(|session| session.bound()),
+            requests_waited: session.as_ref().map(|session| session.requests_waited()).unwrap_or_default(),
             since: history.since,
         }
     }

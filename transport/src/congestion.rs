@@ -17,8 +17,10 @@ use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics, Cubic,
 use quinn_proto::RttEstimator;
 
 mod bbr;
+mod pressure;
 
 use bbr::Bbr;
+use pressure::Pressure;
 
 /// Losses in a row without a queue that make it plain that loss means nothing here.
 const BLIND_LOSSES: u32 = 3;
@@ -59,6 +61,12 @@ pub(crate) fn of(connection: &quinn::Connection) -> Congestion {
     state.downcast::<Switching>().map_or(Congestion::default(), |switching| switching.congestion())
 }
 
+/// For how long the window of packets that this end sends on `connection` was full.
+pub(crate) fn pressure(connection: &quinn::Connection) -> Pressure {
+    let state = connection.congestion_state().into_any();
+    state.downcast::<Switching>().map_or(Pressure::default(), |switching| switching.pressure)
+}
+
 /// Makes a [`Switching`] for each path.
 #[derive(Clone, Debug)]
 pub(crate) struct SwitchingConfig {
@@ -93,6 +101,7 @@ impl ControllerFactory for SwitchingConfig {
             blind_losses: 0,
             since: now,
             trial_after: TRIAL_AFTER,
+            pressure: Pressure::default(),
         })
     }
 }
@@ -110,6 +119,7 @@ pub(crate) struct Switching {
     /// When the active one took over.
     since: Instant,
     trial_after: Duration,
+    pressure: Pressure,
 }
 
 #[derive(Clone)]
@@ -190,6 +200,7 @@ impl Switching {
 impl Controller for Switching {
     fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
         self.controller_mut().on_sent(now, bytes, last_packet_number);
+        self.pressure.sent(bytes, self.window());
     }
 
     fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool, rtt: &RttEstimator) {
@@ -204,6 +215,7 @@ impl Controller for Switching {
         app_limited: bool,
         largest_packet_num_acked: Option<u64>,
     ) {
+        self.pressure.acked(now, in_flight, self.mtu, self.congestion());
         self.controller_mut().on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
         // A path that carries next to nothing tells nothing.
         if !app_limited {

@@ -20,11 +20,12 @@ mod socket;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod tls;
+pub mod waits;
 
 pub use client::{Client, ClientConfig, Loss, OnLoss, ReadCall, SessionStats, Trip};
 pub use error::{BindError, CallError, ConnectError};
 pub use identity::{Identity, IdentityError};
 pub use lane::Lane;
-pub use serve::{Answer, Serve, SessionEnd, SessionSummary};
+pub use serve::{Answer, HeldUp, Serve, SessionEnd, SessionSummary};
 pub use server::{PathStats, Server, ServerConfig, ServerLimits, StageCounts, Usage};
 pub use settings::PacketSize;

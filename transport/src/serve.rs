@@ -1,6 +1,6 @@
 //! What a host must answer.
 
-use std::{future::Future, net::SocketAddr, sync::Arc};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use wire::{
@@ -37,8 +37,23 @@ pub trait Serve: Send + Sync + 'static {
         std::future::pending()
     }
 
+    /// For how long so far the session's requests waited for what the host has too little of.
+    fn held_up(&self, session: &Arc<Self::Session>) -> HeldUp {
+        let _ = session;
+        HeldUp::default()
+    }
+
     /// A session that was admitted is over; called once, after its last answer.
     fn ended(&self, session: &Arc<Self::Session>, summary: &SessionSummary);
+}
+
+/// For how long at least one request of a session waited for the host's means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeldUp {
+    /// For a buffer.
+    pub memory: Duration,
+    /// For the disk.
+    pub disk: Duration,
 }
 
 /// A reply with the bytes that follow it.

@@ -31,6 +31,7 @@ mod request;
 mod session;
 mod stages;
 mod usage;
+mod watch;
 
 #[cfg(feature = "testing")]
 pub use admission::{Admitted, Held, Queue};

@@ -93,7 +93,8 @@ fn sessions(sessions: &[SessionStatus]) -> String {
     if sessions.is_empty() {
         return "no mount is connected\n".to_owned();
     }
-    let head = ["MOUNT", "LABEL", "PEER", "TICKET", "SINCE", "REQUESTS", "IN FLIGHT", "SENT", "RTT"];
+    let head =
+        ["MOUNT", "LABEL", "PEER", "TICKET", "SINCE", "REQUESTS", "IN FLIGHT", "SENT", "RTT", "BOUND BY"];
     let mut rows = vec![head.map(str::to_owned).into()];
     for session in sessions {
         let ticket = if session.ticket_label.is_empty() { &session.ticket } else { &session.ticket_label };
@@ -107,6 +108,7 @@ fn sessions(sessions: &[SessionStatus]) -> String {
             session.requests_in_flight.to_string(),
             bytes(session.sent_bytes),
             format!("{}.{:03} ms", session.rtt_us / 1_000, session.rtt_us % 1_000),
+            session.bound.words.clone(),
         ]);
     }
     table::aligned(&rows)

@@ -42,6 +42,7 @@ fn report(mountpoint: &str) -> Report {
             readahead_cancelled: 0,
             copied_bytes: 0,
         },
+        bound: engine::status::BoundStatus::default(),
         stages: ReadStagesStatus::default(),
         metadata_requests: 9,
         in_flight: 0,

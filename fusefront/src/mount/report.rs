@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use transport::Client;
 use uring::Pool;
 
+use super::bound;
 use crate::{
     bdi,
     config::OnDisconnect,
@@ -52,6 +53,7 @@ impl Reporter {
             on_disconnect: self.on_disconnect.as_str().to_owned(),
             deadline_ms: u64::try_from(self.deadline.as_millis()).unwrap_or(u64::MAX),
             serves_stale: vfs.serves_stale(),
+            bound: bound::status(&stats.recent.lock(), client.stats().host_bound),
             reads: reads(stats),
             stages: stats.read_stages.status(rtt),
             metadata_requests: stats.metadata_requests.get(),

@@ -70,7 +70,7 @@ mod tests {
     fn a_fetch_of_its_own_counts_whole() {
         let start = Instant::now(); // clock: a moment to count from
         let mut spent = Spent::default();
-        let host = Timing { queue: US(10), read: US(20) };
+        let host = Timing { queue: US(10), read: US(20), bound: None };
         let next = spent.add(start, &transit(start, 5, 7, 107, host));
         assert_eq!(spent, Spent { wait: US(2), wire: US(70), host_queue: US(10), host_read: US(20) });
         assert_eq!(next, start + US(107));
@@ -80,7 +80,7 @@ mod tests {
     fn of_a_fetch_under_way_the_rest_counts() {
         let start = Instant::now(); // clock: a moment to count from
         let mut spent = Spent::default();
-        let host = Timing { queue: US(0), read: US(40) };
+        let host = Timing { queue: US(0), read: US(40), bound: None };
         spent.add(start + US(50), &transit(start, 0, 0, 100, host));
         assert_eq!(spent, Spent { wire: US(30), host_read: US(20), ..Spent::default() });
         let over = spent.add(start + US(200), &transit(start, 0, 0, 100, host));
@@ -91,7 +91,10 @@ mod tests {
     fn no_host_can_claim_more_than_the_whole() {
         let start = Instant::now(); // clock: a moment to count from
         let mut spent = Spent::default();
-        spent.add(start, &transit(start, 0, 0, 100, Timing { queue: Duration::MAX, read: US(1) }));
+        spent.add(
+            start,
+            &transit(start, 0, 0, 100, Timing { queue: Duration::MAX, read: US(1), bound: None }),
+        );
         assert_eq!(spent, Spent { host_queue: US(100), ..Spent::default() });
     }
 }

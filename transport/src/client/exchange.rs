@@ -12,10 +12,18 @@ use wire::{
     timing::Timing,
 };
 
-use crate::{error::CallError, settings::code};
+use crate::{error::CallError, settings::code, waits::Stall};
 
 /// Pieces of a stream taken at once. Each packet is one piece; one at a time costs 740 calls for a MiB.
 const PIECES: usize = 64;
+
+/// Where requests go.
+#[derive(Clone, Copy)]
+pub(super) struct Way<'a> {
+    pub(super) connection: &'a Connection,
+    /// Requests that wait until fewer are under way.
+    pub(super) crowded: &'a Stall,
+}
 
 /// Why an exchange failed.
 #[derive(Debug)]
@@ -42,13 +50,9 @@ impl<E: Into<CallError>> From<E> for ExchangeError {
 }
 
 /// Sends a request that no data answers, and takes the reply.
-pub(super) async fn call(
-    connection: &Connection,
-    call: &Call,
-    deadline: Instant,
-) -> Result<Reply, ExchangeError> {
+pub(super) async fn call(way: Way<'_>, call: &Call, deadline: Instant) -> Result<Reply, ExchangeError> {
     within(deadline, async {
-        let mut incoming = Incoming::ask(connection, call).await?;
+        let mut incoming = Incoming::ask(way, call).await?;
         match incoming.reply().await?.0 {
             Reply::Error { code, detail } => Err(CallError::Host { code, detail }.into()),
             Reply::Data { .. } => Err(unexpected("data that was not asked for")),
@@ -63,14 +67,14 @@ pub(super) async fn call(
 
 /// Sends a read and copies its data to `into`, which must be as long as the extent asked for; what the host says of its time.
 pub(super) async fn read(
-    connection: &Connection,
+    way: Way<'_>,
     call: &Call,
     expected: Version,
     into: &mut [u8],
     deadline: Instant,
 ) -> Result<Timing, ExchangeError> {
     within(deadline, async {
-        let mut incoming = Incoming::ask(connection, call).await?;
+        let mut incoming = Incoming::ask(way, call).await?;
         let (reply, timing) = incoming.reply().await?;
         match reply {
             Reply::Error { code, detail } => Err(CallError::Host { code, detail }.into()),
@@ -109,9 +113,9 @@ struct Incoming {
 }
 
 impl Incoming {
-    async fn ask(connection: &Connection, call: &Call) -> Result<Incoming, ExchangeError> {
-        let (mut send, recv) =
-            connection.open_bi().await.map_err(|error| ExchangeError::Lost(error.to_string()))?;
+    async fn ask(way: Way<'_>, call: &Call) -> Result<Incoming, ExchangeError> {
+        let opened = way.crowded.watch(way.connection.open_bi()).await;
+        let (mut send, recv) = opened.map_err(|error| ExchangeError::Lost(error.to_string()))?;
         let incoming = Incoming { recv, pieces: Box::new(std::array::from_fn(|_| Bytes::new())), held: 0..0 };
         match send.write_all_chunks(&mut [codec::encode_call(call)]).await {
             Ok(()) => {

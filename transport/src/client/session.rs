@@ -4,14 +4,16 @@ use std::{
     net::SocketAddr,
     sync::{
         OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU8, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use quinn::{Connection, ConnectionError, ConnectionStats};
 use tokio::time::Instant;
 use wire::{
     ErrorCode, Reply, Request, ShareId, Ticket,
+    bound::Bound,
     message::{Call, Class, Hello, Welcome},
     timing::Timing,
     version::PROTOCOL_VERSION,
@@ -19,13 +21,14 @@ use wire::{
 
 use super::{
     ReadCall,
-    exchange::{self, ExchangeError},
+    exchange::{self, ExchangeError, Way},
     shares::Shares,
 };
 use crate::{
     error::{CallError, ConnectError},
     settings::code,
     tls,
+    waits::Stall,
 };
 
 /// Characters of the host's reason that people are shown.
@@ -42,6 +45,10 @@ pub(super) struct Session {
     next_call: AtomicU64,
     /// How it was lost, as the first call that met it saw.
     lost: OnceLock<String>,
+    /// Requests that wait until fewer are under way.
+    crowded: Stall,
+    /// The number of what bounds the session, as the host says; zero before it does.
+    bound: AtomicU8,
 }
 
 impl Session {
@@ -63,6 +70,8 @@ impl Session {
             shares: OnceLock::new(),
             next_call: AtomicU64::new(1),
             lost: OnceLock::new(),
+            crowded: Stall::default(),
+            bound: AtomicU8::new(0),
         })
     }
 
@@ -81,7 +90,7 @@ impl Session {
     ) -> Result<Reply, ExchangeError> {
         let request = self.translate(request.clone())?;
         let call = self.number(class, request, deadline);
-        let outcome = exchange::call(&self.connection, &call, deadline).await;
+        let outcome = exchange::call(self.way(), &call, deadline).await;
         self.note(&call, outcome.as_ref().err());
         outcome
     }
@@ -91,9 +100,26 @@ impl Session {
         let ReadCall { target, version, extent, class, deadline } = read.clone();
         let request = self.translate(Request::Read { target, version, extent })?;
         let call = self.number(class, request, deadline);
-        let outcome = exchange::read(&self.connection, &call, version, into, deadline).await;
+        let outcome = exchange::read(self.way(), &call, version, into, deadline).await;
+        if let Ok(Timing { bound: Some(bound), .. }) = &outcome {
+            self.bound.store(bound.number(), Ordering::Relaxed);
+        }
         self.note(&call, outcome.as_ref().err());
         outcome
+    }
+
+    fn way(&self) -> Way<'_> {
+        Way { connection: &self.connection, crowded: &self.crowded }
+    }
+
+    /// What bounds the session, as the host said last.
+    pub(super) fn bound(&self) -> Option<Bound> {
+        Bound::from_number(self.bound.load(Ordering::Relaxed))
+    }
+
+    /// For how long requests waited until fewer were under way.
+    pub(super) fn requests_waited(&self) -> Duration {
+        self.crowded.total(Instant::now())
     }
 
     /// One line for the log, under the numbers that the host's log has for session and request.
@@ -198,7 +224,8 @@ async fn greet(
     let patience = deadline.saturating_duration_since(Instant::now());
     let deadline_ms = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
     let call = Call { class: Class::Metadata, id: 0, deadline_ms, request: Request::Hello(hello) };
-    match exchange::call(connection, &call, deadline).await {
+    let crowded = Stall::default();
+    match exchange::call(Way { connection, crowded: &crowded }, &call, deadline).await {
         Ok(Reply::Welcome(welcome)) if welcome.version == PROTOCOL_VERSION => Ok(welcome),
         Ok(Reply::Welcome(_)) => Err(ConnectError::VersionMismatch),
         Ok(_) => Err(broken("another reply than a welcome".to_owned())),

@@ -1,8 +1,11 @@
 //! Admission: each request waits here until its answer fits into what its session and the host may hold.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -10,16 +13,17 @@ use tokio::{
     sync::{Notify, oneshot},
     time::{self, Instant},
 };
-use wire::message::Class;
+use wire::{bound::Bound, message::Class};
 
 use super::ServerLimits;
+use crate::waits::Stall;
 
 mod fair;
 #[cfg(feature = "testing")]
 mod queue;
 
 pub(super) use fair::Tally;
-use fair::{Asked, Fair, Grant, Order, Place};
+use fair::{Asked, Fair, Grant, HeldBy, Order, Place};
 #[cfg(feature = "testing")]
 pub use queue::{Admitted, Held, Queue};
 
@@ -42,7 +46,17 @@ pub(super) struct Admission {
 pub(super) struct Guest {
     admission: Arc<Admission>,
     number: usize,
+    /// In the order of [`HELD_BY`].
+    waits: [Stall; HELD_BY.len()],
 }
+
+/// What a request may wait for.
+const HELD_BY: [(HeldBy, Bound); 4] = [
+    (HeldBy::OwnRate, Bound::SessionRate),
+    (HeldBy::Rate, Bound::HostRate),
+    (HeldBy::OwnBytes, Bound::SessionAnswers),
+    (HeldBy::Bytes, Bound::HostAnswers),
+];
 
 /// What an admitted request holds until it is dropped.
 #[derive(Debug)]
@@ -73,7 +87,7 @@ impl Admission {
     /// A new session.
     pub(super) fn join(self: &Arc<Self>) -> Guest {
         let number = self.fair.lock().join(self.now());
-        Guest { admission: self.clone(), number }
+        Guest { admission: self.clone(), number, waits: Default::default() }
     }
 
     /// The time, as far as it matters here: rates alone depend on it, and reading the clock several times a request shows.
@@ -146,7 +160,9 @@ impl Guest {
             Asked::Granted(grant) => {
                 Ok(Permit { guest: self, grant: Some(grant), answered: false, waited_until: None })
             }
-            Asked::Wait => {
+            Asked::Wait(held_by) => {
+                let stall = HELD_BY.iter().zip(&self.waits).find(|((by, _), _)| Some(*by) == held_by);
+                let _waiting = stall.map(|(_, stall)| stall.hold(Instant::now()));
                 let (waiter, granted) = oneshot::channel();
                 let place = self.admission.change(|fair| fair.wait(self.number, order, waiter));
                 let mut waiting = Waiting { guest: self, place, granted: Some(granted) };
@@ -161,6 +177,11 @@ impl Guest {
                 Err(Busy)
             }
         }
+    }
+
+    /// For how long what made its requests wait, so far.
+    pub(super) fn waited(&self, now: Instant) -> impl Iterator<Item = (Bound, Duration)> + '_ {
+        HELD_BY.iter().zip(&self.waits).map(move |((_, bound), stall)| (*bound, stall.total(now)))
     }
 
     /// What the session holds.

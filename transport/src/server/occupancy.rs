@@ -18,7 +18,11 @@ use super::{
     door::Door,
     stages::Stages,
     usage::{PathStats, Usage},
+    watch::Watch,
 };
+
+/// An admitted connection, its place among those that are answered, and what holds it up.
+type Live = (Connection, Arc<Guest>, Arc<Watch>);
 
 /// The bounds of a host and how far they are used.
 #[derive(Debug)]
@@ -30,7 +34,7 @@ pub(super) struct Occupancy {
     pub(super) places: Arc<Semaphore>,
     pub(super) door: Mutex<Door>,
     /// Admitted connections by their number; as many as places are taken.
-    pub(super) live: Mutex<HashMap<usize, (Connection, Arc<Guest>)>>,
+    pub(super) live: Mutex<HashMap<usize, Live>>,
     /// Mounts for whom there was no place.
     pub(super) turned_away: AtomicU64,
     pub(super) handshakes_limited: AtomicU64,
@@ -75,6 +79,7 @@ impl Occupancy {
 
     pub(super) fn paths(&self) -> Vec<PathStats> {
         let live = self.live.lock();
-        live.values().map(|(connection, guest)| PathStats::new(connection, guest.tally())).collect()
+        let path = |(connection, guest, watch): &Live| PathStats::new(connection, guest.tally(), watch);
+        live.values().map(path).collect()
     }
 }

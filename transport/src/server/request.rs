@@ -23,6 +23,7 @@ use wire::{
 use super::{
     admission::{Busy, Permit},
     session::Session,
+    watch::Watch,
 };
 use crate::{
     serve::{Answer, Serve},
@@ -182,7 +183,7 @@ async fn exchange<S: Serve>(
     drop(held);
     let answer = Answer::from(refusal);
     let head = codec::encode_reply(&answer.reply);
-    deliver(send, [head, answer.data], Instant::now() + limits.request_deadline).await
+    deliver(send, [head, answer.data], (Instant::now() + limits.request_deadline, &session.watch)).await
 }
 
 /// From the whole request to the last ack.
@@ -194,6 +195,8 @@ async fn respond<S: Serve>(
     let limits = &session.shared.occupancy.limits;
     let patience = limits.answer_deadline.min(Duration::from_millis(call.deadline_ms.into()));
     let arrived = Instant::now();
+    let watch = &session.watch;
+    let _busy = watch.busy.hold(arrived);
     let deadline = arrived + patience;
     let is_read = matches!(call.request, Request::Read { .. });
     // Fails only when the stream is gone, which the caller notices.
@@ -214,7 +217,8 @@ async fn respond<S: Serve>(
     let answered = Instant::now();
     // Who did not wait was admitted at once: a look at the clock is saved.
     let admitted = permit.as_ref().and_then(Permit::waited_until).unwrap_or(arrived);
-    let timing = Timing { queue: admitted - arrived, read: answered - admitted };
+    let bound = watch.bound();
+    let timing = Timing { queue: admitted - arrived, read: answered - admitted, bound };
     let stages = &session.shared.occupancy.stages;
     stages.answered(is_read, timing);
     let head = codec::encode_timed_reply(&answer.reply, timing);
@@ -222,7 +226,7 @@ async fn respond<S: Serve>(
         permit.shrink(head.len() + answer.data.len());
     }
     // A mount on a slow link may take as long again to fetch what was read for it.
-    let result = deliver(send, [head, answer.data], answered + patience).await;
+    let result = deliver(send, [head, answer.data], (answered + patience, watch)).await;
     if is_read && result.is_ok() {
         stages.sent(answered.elapsed());
     }
@@ -243,9 +247,13 @@ fn answer_bytes_max(request: &Request) -> u32 {
 }
 
 /// Sends head and data of an answer and waits until the mount has all of it.
-async fn deliver(send: &mut SendStream, mut answer: [Bytes; 2], deadline: Instant) -> Result<(), VarInt> {
+async fn deliver(
+    send: &mut SendStream,
+    mut answer: [Bytes; 2],
+    (deadline, watch): (Instant, &Watch),
+) -> Result<(), VarInt> {
     let write = async {
-        send.write_all_chunks(&mut answer).await.map_err(|_| code::DONE)?;
+        watch.sending.watch(send.write_all_chunks(&mut answer)).await.map_err(|_| code::DONE)?;
         send.finish().map_err(|_| code::DONE)?;
         match send.stopped().await {
             Ok(None) => Ok(()),

@@ -16,10 +16,12 @@ use super::{
     greeting::{self, Admitted},
     occupancy::Occupancy,
     request,
+    watch::Watch,
 };
 use crate::{
     serve::{Serve, SessionEnd, SessionSummary},
     settings::{self, code},
+    waits,
 };
 
 /// Bytes of one request that may be on their way: a whole one.
@@ -42,6 +44,8 @@ pub(super) struct Session<S: Serve> {
     pub(super) state: Arc<S::Session>,
     /// Its place among those whose answers are admitted.
     pub(super) guest: Arc<Guest>,
+    /// What holds it up.
+    pub(super) watch: Arc<Watch>,
     pub(super) requests: AtomicU64,
     /// Bytes of requests that are held, whole or not.
     pub(super) request_bytes: AtomicUsize,
@@ -64,6 +68,12 @@ impl<S: Serve> Session<S> {
             let why = format!("{VIOLATIONS_MAX} malformed requests");
             self.close(code::INVALID, SessionEnd::Broken, why);
         }
+    }
+
+    /// Takes note of what held it up.
+    fn look(&self) {
+        let held_up = self.shared.serve.held_up(&self.state);
+        self.watch.look(&self.connection, &self.guest, held_up);
     }
 
     fn close(&self, code: VarInt, end: SessionEnd, why: String) {
@@ -138,10 +148,13 @@ async fn run<S: Serve>(shared: Arc<Shared<S>>, incoming: Incoming, stranger: Own
     connection.set_max_concurrent_bi_streams(VarInt::from_u32(occupancy.limits.requests_max));
     connection.set_receive_window(VarInt::from_u32(SESSION_WINDOW_BYTES));
     let guest = Arc::new(occupancy.admission.join());
-    occupancy.live.lock().insert(connection.stable_id(), (connection.clone(), guest.clone()));
+    let watch = Arc::new(Watch::default());
+    let live = (connection.clone(), guest.clone(), watch.clone());
+    occupancy.live.lock().insert(connection.stable_id(), live);
     let session = Arc::new(Session {
         state,
         guest,
+        watch,
         requests: AtomicU64::new(0),
         request_bytes: AtomicUsize::new(0),
         begun: AtomicUsize::new(0),
@@ -213,6 +226,8 @@ async fn serve<S: Serve>(session: &Arc<Session<S>>) {
     tokio::pin!(dismissed);
     // Where it wraps around, one turn is shorter.
     let mut taken = 0_u32;
+    let mut looks = time::interval(waits::LOOK_EVERY);
+    looks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
         taken = taken.wrapping_add(1);
         if taken.is_multiple_of(STREAMS_IN_TURN) {
@@ -225,6 +240,10 @@ async fn serve<S: Serve>(session: &Arc<Session<S>>) {
                 break;
             }
             stream = session.connection.accept_bi() => stream,
+            _ = looks.tick() => {
+                session.look();
+                continue;
+            }
         };
         let Ok((send, recv)) = stream else { break };
         while tasks.try_join_next().is_some() {}

@@ -3,9 +3,13 @@
 use std::net::SocketAddr;
 
 use quinn::Connection;
+use wire::bound::Bound;
 
-use super::admission::Tally;
-use crate::congestion::{self, Congestion};
+use super::{admission::Tally, watch::Watch};
+use crate::{
+    congestion::{self, Congestion},
+    waits::Waits,
+};
 
 /// What is held and counted, of all sessions together. Requests that wait hold no bytes of answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,10 +55,14 @@ pub struct PathStats {
     pub requests_in_flight: u64,
     /// Bytes of answers to it that are read, sent or not yet acked.
     pub answer_bytes_in_flight: u64,
+    /// What bounded it in the last seconds.
+    pub bound: Option<Bound>,
+    /// For how long what held it up in the last seconds.
+    pub waits: Waits,
 }
 
 impl PathStats {
-    pub(super) fn new(connection: &Connection, tally: Tally) -> PathStats {
+    pub(super) fn new(connection: &Connection, tally: Tally, watch: &Watch) -> PathStats {
         let stats = connection.stats();
         PathStats {
             peer: connection.remote_address(),
@@ -67,6 +75,8 @@ impl PathStats {
             sent_bytes: stats.udp_tx.bytes,
             requests_in_flight: tally.requests,
             answer_bytes_in_flight: tally.answer_bytes,
+            bound: watch.bound(),
+            waits: watch.waits(),
         }
     }
 }

@@ -15,7 +15,7 @@ use tokio::{
     time::{self, Instant},
 };
 use transport::{
-    Answer, Client, ClientConfig, Identity, ReadCall, Serve, Server, ServerConfig, SessionEnd,
+    Answer, Client, ClientConfig, HeldUp, Identity, ReadCall, Serve, Server, ServerConfig, SessionEnd,
     SessionSummary, Usage,
 };
 use uring::{Pool, PoolConfig, Slot, SlotClass};
@@ -70,6 +70,9 @@ pub(crate) struct Host {
     pub(crate) admit_takes: Mutex<Duration>,
     /// Why all sessions are to end.
     pub(crate) dismissal: watch::Sender<Option<String>>,
+    /// How much longer it was held up at each look.
+    pub(crate) held_up_each_look: Mutex<HeldUp>,
+    held_up: Mutex<HeldUp>,
     boot: u64,
     sessions: AtomicU64,
     last_end: Mutex<Option<SessionEnd>>,
@@ -89,6 +92,8 @@ impl Host {
             ticket_key: TICKET_KEY,
             admit_takes: Mutex::default(),
             dismissal: watch::channel(None).0,
+            held_up_each_look: Mutex::default(),
+            held_up: Mutex::default(),
             boot,
             sessions: AtomicU64::new(0),
             last_end: Mutex::new(None),
@@ -195,6 +200,14 @@ impl Serve for Host {
         let mut dismissal = self.dismissal.subscribe();
         let why = dismissal.wait_for(Option::is_some).await.unwrap();
         why.clone().unwrap()
+    }
+
+    fn held_up(&self, _: &Arc<u64>) -> HeldUp {
+        let more = *self.held_up_each_look.lock().unwrap();
+        let mut held_up = self.held_up.lock().unwrap();
+        held_up.memory += more.memory;
+        held_up.disk += more.disk;
+        *held_up
     }
 
     fn ended(&self, _session: &Arc<u64>, summary: &SessionSummary) {

@@ -8,6 +8,7 @@
 extern crate wormhole_transport as transport;
 
 mod admission;
+mod bounds;
 mod cancel;
 mod host;
 mod hostile;

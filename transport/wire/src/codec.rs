@@ -51,14 +51,14 @@ pub struct ReplyHeader {
     pub status: U16,
     /// Which reply: `PROTOCOL.md`, "Replies"; zero with an error.
     pub kind: u8,
-    /// Zero; a reader ignores it.
-    pub reserved: u8,
+    /// The number of a [`crate::bound::Bound`], or zero.
+    pub bound: u8,
     /// Bytes of the body, at most [`limits::REPLY_BODY_BYTES_MAX`].
     pub body_len: U32,
     /// Bytes of data after the body, at most [`limits::READ_BYTES_MAX`]; zero except for a read.
     pub data_len: U32,
-    /// The host's [`Timing`], or zero.
-    pub timing: U32,
+    /// The times of a [`Timing`], or zero.
+    pub times: U32,
 }
 
 const _: () = assert!(size_of::<RequestHeader>() == 24);
@@ -90,13 +90,14 @@ pub fn encode_timed_reply(reply: &Reply, timing: Timing) -> Bytes {
     let mut body = Writer::behind(size_of::<ReplyHeader>());
     let (status, kind) = reply::write(reply, &mut body);
     let data_len = if let Reply::Data { len, .. } = reply { *len } else { 0 };
+    let (bound, times) = timing.encode();
     let header = ReplyHeader {
         status: U16::new(status),
         kind,
-        reserved: 0,
+        bound,
         body_len: U32::new(body_len(&body)),
         data_len: U32::new(data_len),
-        timing: timing.encode(),
+        times,
     };
     body.finish(&header)
 }
@@ -154,7 +155,7 @@ impl ReplyDecoder {
 
     /// What the host said of the reply's time; nothing before its header is here.
     pub fn timing(&self) -> Timing {
-        self.0.header.map_or(Timing::default(), |header| Timing::decode(header.timing))
+        self.0.header.map_or(Timing::default(), |header| Timing::decode(header.bound, header.times))
     }
 }
 

@@ -10,6 +10,7 @@
 
 pub mod attr;
 pub mod auth;
+pub mod bound;
 pub mod chunk;
 pub mod code;
 pub mod codec;

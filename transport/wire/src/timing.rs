@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use zerocopy::little_endian::U32;
 
+use crate::bound::Bound;
+
 /// Where the host's part of a request's time went; zero where the host does not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timing {
@@ -11,21 +13,28 @@ pub struct Timing {
     pub queue: Duration,
     /// From there until the answer was whole: the page cache, the disk, and what waits in front of them.
     pub read: Duration,
+    /// What bounded the session lately, as the host sees it; `None` where it does not say.
+    pub bound: Option<Bound>,
 }
 
 /// Bits of a time's mantissa; the other five shift it.
 const MANTISSA_BITS: u32 = 11;
 
 impl Timing {
-    /// As the header has it: the queue in the low half.
-    pub(crate) fn encode(self) -> U32 {
-        U32::new(u32::from(short(self.queue)) | u32::from(short(self.read)) << 16)
+    /// As the header has it: the number of the bound, and the times, the queue's in the low half.
+    pub(crate) fn encode(self) -> (u8, U32) {
+        let times = U32::new(u32::from(short(self.queue)) | u32::from(short(self.read)) << 16);
+        (self.bound.map_or(0, Bound::number), times)
     }
 
-    pub(crate) fn decode(bits: U32) -> Timing {
-        let [queue_low, queue_high, read_low, read_high] = bits.get().to_le_bytes();
+    pub(crate) fn decode(bound: u8, times: U32) -> Timing {
+        let [queue_low, queue_high, read_low, read_high] = times.get().to_le_bytes();
         let long = |low, high| long(u16::from_le_bytes([low, high]));
-        Timing { queue: long(queue_low, queue_high), read: long(read_low, read_high) }
+        Timing {
+            queue: long(queue_low, queue_high),
+            read: long(read_low, read_high),
+            bound: Bound::from_number(bound),
+        }
     }
 }
 
@@ -66,9 +75,11 @@ mod tests {
 
     #[test]
     fn both_times_have_their_half() {
-        let timing = Timing { queue: Duration::from_nanos(3), read: Duration::from_micros(2) };
-        assert_eq!(timing.encode().get().to_le_bytes(), [3, 0, 0xd0, 0x07]);
-        assert_eq!(Timing::decode(timing.encode()), timing);
-        assert_eq!(Timing::default().encode(), U32::ZERO);
+        let (queue, read) = (Duration::from_nanos(3), Duration::from_micros(2));
+        let timing = Timing { queue, read, bound: Some(Bound::Disk) };
+        let (bound, times) = timing.encode();
+        assert_eq!((bound, times.get().to_le_bytes()), (5, [3, 0, 0xd0, 0x07]));
+        assert_eq!(Timing::decode(bound, times), timing);
+        assert_eq!(Timing::default().encode(), (0, U32::ZERO));
     }
 }

@@ -66,10 +66,24 @@ type Key = (u8, u64);
 #[derive(Debug)]
 pub(super) enum Asked {
     Granted(Grant),
-    /// There is room in the queue, and for the moment nowhere else.
-    Wait,
+    /// There is room in the queue, and for the moment nowhere else, because of this; `None` where it waits for others of its
+    /// session alone, which are about to go.
+    Wait(Option<HeldBy>),
     /// There is none.
     Busy,
+}
+
+/// What makes a request wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HeldBy {
+    /// The bytes of its session.
+    OwnBytes,
+    /// The rate of its session.
+    OwnRate,
+    /// The bytes of the host, or others that wait for them.
+    Bytes,
+    /// The rate of the host.
+    Rate,
 }
 
 /// What is held and what waits, of a session or of all.
@@ -296,11 +310,16 @@ impl<T> Fair<T> {
         }
         let first = session.waiting.first_key_value().is_none_or(|(key, _)| key.0 > order.rank());
         let ready = self.rate.as_ref().is_none_or(|rate| rate.is_ready(now));
-        let passes = first && self.ring.is_empty() && ready;
-        if passes && let (Own::Fits, Room::Fits) = (self.own(number, order, now), self.room(number, order)) {
-            return Asked::Granted(self.grant(now, number, order));
-        }
-        Asked::Wait
+        Asked::Wait(Some(match (self.own(number, order, now), self.room(number, order)) {
+            (Own::Full, _) => HeldBy::OwnBytes,
+            (Own::Later(_), _) => HeldBy::OwnRate,
+            (Own::Fits, _) if !ready => HeldBy::Rate,
+            (Own::Fits, Room::Fits) if !first => return Asked::Wait(None),
+            (Own::Fits, Room::Fits) if self.ring.is_empty() => {
+                return Asked::Granted(self.grant(now, number, order));
+            }
+            (Own::Fits, _) => HeldBy::Bytes,
+        }))
     }
 
     /// Lets a request wait; [`Fair::pump`] must follow.

@@ -65,7 +65,7 @@ impl Queue {
                 self.granted.insert(number, grant);
                 Admitted::Now
             }
-            Asked::Wait => {
+            Asked::Wait(_) => {
                 let place = self.fair.wait(session, order, number);
                 self.places.insert(number, place);
                 self.pump();

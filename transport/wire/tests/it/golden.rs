@@ -7,6 +7,7 @@ use wormhole_wire::{
     Attr, ByteLen, Entry, ErrorCode, Extent, FileId, FileKind, Listing, Name, Reply, Request, ShareId,
     SharePath, Ticket, TicketId, Timestamp, Version,
     auth::{Claims, Mode, Proof, Secret},
+    bound::Bound,
     chunk::ContentHash,
     codec::{ReplyDecoder, encode_call, encode_reply, encode_timed_reply},
     listing::Statfs,
@@ -19,7 +20,8 @@ const ID: FileId = FileId { fs: 0x11, inode: 0x22, birth: 0x33 };
 const VERSION: Version =
     Version { size: ByteLen(4096), mtime: TIME, ctime: Timestamp { secs: -1, nanos: 6 } };
 
-const TIMING: Timing = Timing { queue: Duration::from_millis(1), read: Duration::from_nanos(5_001) };
+const TIMING: Timing =
+    Timing { queue: Duration::from_millis(1), read: Duration::from_nanos(5_001), bound: Some(Bound::Cubic) };
 
 fn attr() -> Attr {
     Attr {
@@ -200,7 +202,8 @@ fn a_reply_tells_its_time_to_who_asks() {
     let mut decoder = ReplyDecoder::new();
     assert_eq!(decoder.timing(), Timing::default());
     assert_eq!(decoder.feed(&mut encode_timed_reply(&reply, TIMING)).unwrap(), Some(reply));
-    let Timing { queue, read } = decoder.timing();
+    let Timing { queue, read, bound } = decoder.timing();
+    assert_eq!(bound, TIMING.bound);
     // Rounded down by a thousandth at most.
     assert!(queue <= TIMING.queue && queue.as_nanos() >= 999_000, "{queue:?}");
     assert!(read <= TIMING.read && read.as_nanos() >= 4_996, "{read:?}");

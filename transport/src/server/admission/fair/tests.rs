@@ -49,7 +49,7 @@ impl Bench {
                 self.order.push_back(number);
                 self.held.insert(number, grant);
             }
-            Asked::Wait => {
+            Asked::Wait(_) => {
                 let place = self.fair.wait(session, order, number);
                 self.places.insert(number, place);
                 self.pump();

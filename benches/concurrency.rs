@@ -33,6 +33,9 @@ const FIVE_HUNDRED: usize = 500;
 const SESSION_MIB: u64 = 4;
 /// Idle until memory has been given back, and then for as long as its processor time is taken.
 const IDLE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
+/// Bytes that may be fetched for each byte of the 500 files: four times what memory holds is wanted at once, so some of it
+/// yields before it is read.
+const FETCHED_PER_BYTE_MAX: f64 = 1.6;
 /// Stack of a thread that only reads.
 const READER_STACK_BYTES: usize = 64 << 10;
 
@@ -138,7 +141,8 @@ fn five_hundred_files(group: &mut Group<'_>) {
     report("reading", &open.mount.usage(), &open.host.usage(), 200.0);
     let fetched = open.mount.host_bytes().expect("a mount that lives") as f64;
     let ratio = fetched / (files.bytes * FIVE_HUNDRED as u64) as f64;
-    assert!(ratio <= 1.1, "{ratio:.2} bytes fetched for each byte of 500 files");
+    say("500 files, reading: bytes fetched for each byte read", ratio, FETCHED_PER_BYTE_MAX, "");
+    assert!(ratio < FETCHED_PER_BYTE_MAX, "{ratio:.2} bytes fetched for each byte of 500 files");
     if run::is_measured() && Scale::of_this_run() == Scale::Full {
         idle(&open);
     }

@@ -11,8 +11,8 @@
 //! - [`L2::other_version`], [`L2::hash_of`] and [`L2::rekey`] carry chunks over to a new version of their file, once
 //!   the host has confirmed them.
 //!
-//! A disk that fails is a cache that has nothing: reads miss, offers are dropped, one warning is logged and the disk is
-//! tried again every half minute. Only contents whose file id is persistent and whose version tells every change may be
+//! A disk that fails is a cache that has nothing: offers are dropped, reads miss (unless the disk can still be read), one
+//! warning is logged and the disk is tried again every half minute. Only contents whose file id is persistent and whose version tells every change may be
 //! offered. STORAGE.md has the format on the disk and what is trusted after a crash.
 
 mod dir;
@@ -198,7 +198,7 @@ impl L2 {
         }
         let last = first.0.saturating_add(chunks);
         let is_queued = match u32::try_from(first.0).ok().filter(|_| u32::try_from(last).is_ok()) {
-            Some(first) if !self.shared.health.is_off() => {
+            Some(first) if !self.shared.health.no_writes() => {
                 self.shared.queue.push(Offer { content, first, bytes })
             }
             _ => false,
@@ -212,7 +212,7 @@ impl L2 {
 
     /// How many bytes from the extent's start on are there without a gap, at most the extent's. A look at memory.
     pub fn covered(&self, content: ContentKey, extent: Extent) -> u64 {
-        if self.shared.health.is_off() {
+        if self.shared.health.no_reads() {
             return 0;
         }
         let mut end = extent.start.0;

@@ -129,7 +129,7 @@ impl Dir {
         if let Err(error) = taken {
             // What failed is the reason to report; a file left behind is adopted at a later start.
             let _ = std::fs::remove_file(&path);
-            return Err(error);
+            return if error.kind() == io::ErrorKind::StorageFull { Ok(Growth::Floor) } else { Err(error) };
         }
         Ok(Growth::Region(RegionFile { number, file: Arc::new(file), bytes }))
     }

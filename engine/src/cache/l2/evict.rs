@@ -33,9 +33,10 @@ impl Store {
     pub(super) async fn next_active(&mut self) -> bool {
         self.seal_active();
         self.flush_pages(false).await;
-        let mut next = self.shared.state.lock().regions.in_phase(Phase::Spare);
+        // Growing comes before the spare one, so that a process below its share asks for more.
+        let mut next = self.grow();
         if next.is_none() {
-            next = self.grow();
+            next = self.shared.state.lock().regions.in_phase(Phase::Spare);
         }
         if next.is_none() && self.evict(Fate::Spare).await {
             next = self.shared.state.lock().regions.in_phase(Phase::Spare);
@@ -265,7 +266,7 @@ impl Store {
             Err(error) => {
                 state.regions.remove(at);
                 drop(state);
-                self.shared.health.failed("giving a region up", &error);
+                self.shared.health.write_failed("giving a region up", &error);
             }
         }
     }

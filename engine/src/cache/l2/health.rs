@@ -1,4 +1,7 @@
-//! Whether the disk can be relied on: a disk that fails is left alone for a while.
+//! Whether the disk can be relied on: one that fails is left alone for a while.
+//!
+//! A disk that cannot be written may still be read (it was made read-only, or is full); one that cannot be read is not
+//! written either.
 
 use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -10,8 +13,8 @@ use parking_lot::Mutex;
 const READ_FAILURES_MAX: u32 = 3;
 
 pub(super) struct Health {
-    /// Fast answer for reads and offers.
-    is_off: AtomicBool,
+    no_reads: AtomicBool,
+    no_writes: AtomicBool,
     state: Mutex<State>,
     retry_after: Duration,
 }
@@ -27,12 +30,22 @@ struct State {
 
 impl Health {
     pub(super) fn new(retry_after: Duration) -> Health {
-        Health { is_off: AtomicBool::new(false), state: Mutex::default(), retry_after }
+        Health {
+            no_reads: AtomicBool::new(false),
+            no_writes: AtomicBool::new(false),
+            state: Mutex::default(),
+            retry_after,
+        }
     }
 
-    /// Whether the disk is to be left alone now.
-    pub(super) fn is_off(&self) -> bool {
-        self.is_off.load(Relaxed)
+    /// Whether nothing is to be read now.
+    pub(super) fn no_reads(&self) -> bool {
+        self.no_reads.load(Relaxed)
+    }
+
+    /// Whether nothing is to be written now.
+    pub(super) fn no_writes(&self) -> bool {
+        self.no_writes.load(Relaxed)
     }
 
     /// Why the store is degraded, if it is.
@@ -40,19 +53,29 @@ impl Health {
         self.state.lock().why.clone()
     }
 
-    /// The disk refused something that it must do: it is left alone for a while.
-    pub(super) fn failed(&self, what: &str, why: &dyn Display) {
+    /// Something cannot be written: nothing is for a while.
+    pub(super) fn write_failed(&self, what: &str, why: &dyn Display) {
+        self.no_writes.store(true, Relaxed);
+        self.failed(what, why);
+    }
+
+    /// The whole cache is gone for a while.
+    pub(super) fn all_failed(&self, what: &str, why: &dyn Display) {
+        self.no_reads.store(true, Relaxed);
+        self.write_failed(what, why);
+    }
+
+    fn failed(&self, what: &str, why: &dyn Display) {
         let mut state = self.state.lock();
         if !state.has_warned {
             state.has_warned = true;
             let retry_s = self.retry_after.as_secs();
             tracing::warn!(
-                "the disk cache is off, reads go to the host: {what}: {why}; tried again every {retry_s}s"
+                "the disk cache does not work, reads go to the host: {what}: {why}; tried again every {retry_s}s"
             );
         }
         state.why = Some(format!("{what}: {why}"));
         state.retry_at = Some(Instant::now() + self.retry_after);
-        self.is_off.store(true, Relaxed);
     }
 
     /// A read failed.
@@ -63,20 +86,18 @@ impl Health {
             state.read_failures
         };
         if failures >= READ_FAILURES_MAX {
-            self.failed("reading", why);
+            self.all_failed("reading", why);
         }
     }
 
     pub(super) fn read_succeeded(&self) {
-        let mut state = self.state.lock();
-        state.read_failures = 0;
+        self.state.lock().read_failures = 0;
     }
 
     /// Something was written: the disk works.
     pub(super) fn write_succeeded(&self) {
         let mut state = self.state.lock();
         if state.why.take().is_some() {
-            state.read_failures = 0;
             tracing::info!("the disk cache works again");
         }
     }
@@ -93,6 +114,7 @@ impl Health {
     }
 
     pub(super) fn turn_on(&self) {
-        self.is_off.store(false, Relaxed);
+        self.no_reads.store(false, Relaxed);
+        self.no_writes.store(false, Relaxed);
     }
 }

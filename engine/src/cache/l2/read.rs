@@ -13,6 +13,7 @@ use super::format::{BLOCK_BYTES, CHUNK, Page, Record, blocks_of};
 use super::index::Spot;
 use super::pages::PageNo;
 use super::shared::{Shared, State};
+use super::write::SHORT_MAX;
 use crate::cache::key::ContentKey;
 use crate::error::one_line;
 
@@ -106,7 +107,7 @@ pub struct Miss {
 impl Shared {
     /// See [`super::L2::find`].
     pub(super) fn find(&self, content: ContentKey, wanted: Extent) -> Option<Found> {
-        if self.health.is_off() || wanted.is_empty() {
+        if self.health.no_reads() || wanted.is_empty() {
             return None;
         }
         let start = wanted.start.0;
@@ -265,8 +266,7 @@ impl Shared {
     }
 
     async fn read_run(&self, run: &Run, slot: Slot) -> Result<Slot, Miss> {
-        let (mut slot, mut done) = (slot, 0);
-        // Each pass moves at least one block, or ends.
+        let (mut slot, mut done, mut attempts) = (slot, 0, 0);
         while done < run.range.len {
             let range = SlotRange { start: run.range.start + done, len: run.range.len - done };
             let read = ReadAt { file: Arc::clone(&run.file), slot, range, offset: run.offset + done as u64 };
@@ -278,7 +278,8 @@ impl Shared {
             slot = answer.slot;
             match answer.result {
                 // A short read goes on at a whole block.
-                Ok(n) if n >= BLOCK_BYTES => done += n / BLOCK_BYTES * BLOCK_BYTES,
+                Ok(n) if n >= BLOCK_BYTES => (done, attempts) = (done + n / BLOCK_BYTES * BLOCK_BYTES, 0),
+                Ok(n) if n > 0 && attempts < SHORT_MAX => attempts += 1,
                 Ok(n) => return self.read_failed(slot, &format!("{n} bytes where there should be more")),
                 Err(error) => return self.read_failed(slot, &one_line(&error)),
             }

@@ -21,6 +21,8 @@ use crate::cache::key::{ContentKey, FileKey};
 pub(super) const WRITES_MAX: usize = 8;
 /// How often the directory is looked at: others get room, and partly filled index pages are written, within this time.
 const TICK: Duration = Duration::from_millis(400);
+/// How long offers are dropped unseen where there was no room for one.
+const NO_ROOM_FOR: Duration = Duration::from_millis(50);
 /// How long others go first after one of them asked for room.
 const YIELD_FOR: Duration = Duration::from_secs(2);
 
@@ -54,14 +56,25 @@ pub(super) struct Store {
     pub(super) writes: JoinSet<Written>,
     pub(super) allow_direct: bool,
     wanted_until: Option<Instant>,
+    no_room_until: Option<Instant>,
     pins_seen: Option<SystemTime>,
 }
 
 impl Store {
     pub(super) fn new(shared: Arc<Shared>, dir: Dir, limits: Limits, region_bytes: u64) -> Store {
-        let (writes, wanted_until, pins_seen) = (JoinSet::new(), None, None);
+        let (writes, wanted_until, no_room_until, pins_seen) = (JoinSet::new(), None, None, None);
         let allow_direct = dir.is_direct();
-        Store { shared, dir, limits, region_bytes, writes, allow_direct, wanted_until, pins_seen }
+        Store {
+            shared,
+            dir,
+            limits,
+            region_bytes,
+            writes,
+            allow_direct,
+            wanted_until,
+            no_room_until,
+            pins_seen,
+        }
     }
 
     /// Serves until it is closed or the last handle is gone.
@@ -154,20 +167,30 @@ impl Store {
 
     async fn write_chunks(&mut self, mut chunks: Vec<Chunk>) {
         while !chunks.is_empty() {
-            if self.shared.health.is_off() {
+            if self.shared.health.no_writes() {
                 break;
             }
             chunks = self.place(chunks);
-            if !chunks.is_empty() && !self.next_active().await {
+            if !chunks.is_empty() && !self.make_room().await {
                 break;
             }
         }
         self.shared.counters.dropped.add(chunks.len() as u64);
     }
 
+    /// Begins another region, unless that failed a moment ago: it takes a look at everything each time.
+    async fn make_room(&mut self) -> bool {
+        if self.no_room_until.is_some_and(|until| Instant::now() < until) {
+            return false;
+        }
+        let is_made = self.next_active().await;
+        self.no_room_until = (!is_made).then(|| Instant::now() + NO_ROOM_FOR);
+        is_made
+    }
+
     /// Regular business: what others need, what the disk has left, what waits to be written.
     async fn look_around(&mut self) {
-        if self.shared.health.is_off() {
+        if self.shared.health.no_writes() {
             if self.shared.health.may_retry() {
                 self.retry().await;
             }
@@ -175,7 +198,7 @@ impl Store {
         }
         if self.dir.is_gone() {
             self.forget_everything();
-            self.shared.health.failed("its directory", &"deleted");
+            self.shared.health.all_failed("its directory", &"deleted");
             return;
         }
         self.flush_pages(false).await;
@@ -185,7 +208,7 @@ impl Store {
             self.shared.state.lock().pins = pins;
         }
         if let Err(error) = self.make_way().await {
-            self.shared.health.failed("making room for others", &error);
+            self.shared.health.write_failed("making room for others", &error);
         }
     }
 
@@ -224,7 +247,10 @@ impl Store {
                     self.dir = dir;
                 }
                 Err(error) => {
-                    return self.shared.health.failed("opening it again", &crate::error::one_line(&error));
+                    return self
+                        .shared
+                        .health
+                        .all_failed("opening it again", &crate::error::one_line(&error));
                 }
             }
         }
@@ -254,7 +280,7 @@ impl Store {
                 state.regions.add(Region::new(region?, Phase::Spare))
             }
             Err(error) => {
-                self.shared.health.failed("making a region", &error);
+                self.shared.health.write_failed("making a region", &error);
                 None
             }
         }
@@ -296,7 +322,7 @@ impl Store {
         self.forget_everything();
         for number in numbers {
             if let Err(error) = self.dir.delete(number) {
-                self.shared.health.failed("deleting a region", &error);
+                self.shared.health.write_failed("deleting a region", &error);
             }
         }
     }

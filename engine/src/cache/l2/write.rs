@@ -22,6 +22,8 @@ use crate::error::one_line;
 pub(super) const WRITE_BYTES_MAX: usize = 1 << 20;
 /// Records of one write at most: each takes up to two parts.
 pub(super) const RECORDS_MAX: usize = Ring::PARTS_MAX / 2;
+/// Operations in a row that move less than a block until the disk is taken for broken.
+pub(super) const SHORT_MAX: u32 = 4;
 /// A write that takes longer is taken for lost: its region is not written again.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -167,7 +169,7 @@ impl Store {
             if let Some(region) = self.shared.state.lock().regions.get_mut(region) {
                 region.is_lost |= region.number == number;
             }
-            return self.shared.health.failed("writing", &why);
+            return self.shared.health.write_failed("writing", &why);
         }
         self.shared.health.write_succeeded();
         let mut bytes = 0;
@@ -204,7 +206,7 @@ impl Store {
             let Some(((file, offset), page)) = taken else { continue };
             if let Err(why) = self.write_at(file, vec![aligned_copy(&page)], offset).await {
                 self.shared.counters.write_errors.add(1);
-                return self.shared.health.failed("writing its index", &why);
+                return self.shared.health.write_failed("writing its index", &why);
             }
         }
     }
@@ -225,8 +227,7 @@ pub(super) async fn write_all(
     parts: Vec<Bytes>,
     offset: u64,
 ) -> Result<(), String> {
-    let (mut parts, mut offset) = (parts, offset);
-    // Each pass writes at least one block, or ends.
+    let (mut parts, mut offset, mut attempts) = (parts, offset, 0);
     while !parts.is_empty() {
         let writing = ring.write_parts_at(Arc::clone(&file), parts.clone(), offset);
         let written = match timeout(WRITE_DEADLINE, writing).await {
@@ -234,7 +235,9 @@ pub(super) async fn write_all(
             Ok(Err(error)) => return Err(one_line(&error)),
             Err(_) => return Err(format!("no answer within {WRITE_DEADLINE:?}")),
         };
-        if written == 0 {
+        // What does not fill a block is written again.
+        attempts = if written == 0 { attempts + 1 } else { 0 };
+        if attempts == SHORT_MAX {
             return Err("the disk takes no more bytes".to_owned());
         }
         offset += written as u64;

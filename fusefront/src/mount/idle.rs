@@ -6,9 +6,9 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{read::ReadPath, stats::Stats};
 
-/// How often the mount looks; three looks without a read between them make it idle.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
-const LOOKS: u32 = 3;
+/// How often the mount looks; as many looks without a read between them make it idle, 20 to 25 s after the last.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+const LOOKS: u32 = 4;
 /// How long a read-ahead window is kept for a place that is not read.
 const WINDOW_REST: Duration = Duration::from_secs(10);
 /// Bytes of cache an idle mount keeps.

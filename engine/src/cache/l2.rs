@@ -338,6 +338,14 @@ impl L2 {
         answered(&self.commands, ANSWER_WITHIN, Command::Clear).await
     }
 
+    /// Has every record checked again at its next read, as in another life of the process: for benches.
+    pub fn doubt_all(&self) {
+        let pieces = self.shared.state.lock().index.pieces();
+        for piece in 0..pieces {
+            self.shared.state.lock().index.doubt(piece);
+        }
+    }
+
     /// What the store holds and did.
     pub fn stats(&self) -> L2Stats {
         self.shared.stats()

@@ -329,7 +329,11 @@ fn takes_direct(path: &Path, pool: &Pool) -> io::Result<bool> {
     options.truncate(true).custom_flags(OFlags::DIRECT.bits().cast_signed());
     let tried = options.open(&probe).and_then(|file| {
         file.set_len(2 * BLOCK_BYTES as u64)?;
-        file.write_all_at(slot.bytes_mut(), BLOCK_BYTES as u64)?;
+        match file.write_all_at(slot.bytes_mut(), BLOCK_BYTES as u64) {
+            // A full disk still has what was written before.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+            written => written?,
+        }
         file.read_exact_at(slot.bytes_mut(), BLOCK_BYTES as u64)
     });
     // Gone already where the open failed.

@@ -9,6 +9,7 @@ use wire::{CHUNK_BYTES, Extent};
 
 use super::format::Record;
 use super::index::{Entry, EntryNo, Spot};
+use super::read::For;
 use super::region::{Phase, Region};
 use super::store::Store;
 use super::write::Chunk;
@@ -31,20 +32,18 @@ pub(super) enum Fate {
 impl Store {
     /// Ends the active region and begins another one, making room for it; whether there is one now.
     pub(super) async fn next_active(&mut self) -> bool {
-        self.seal_active();
+        self.shared.state.lock().regions.seal_active();
         self.flush_pages(false).await;
         // Growing comes before the spare one, so that a process below its share asks for more.
         let mut next = self.grow();
         if next.is_none() {
-            next = self.shared.state.lock().regions.in_phase(Phase::Spare);
+            next = self.shared.state.lock().regions.spare();
         }
         if next.is_none() && self.evict(Fate::Spare).await {
-            next = self.shared.state.lock().regions.in_phase(Phase::Spare);
+            next = self.shared.state.lock().regions.spare();
         }
         let Some(next) = next else { return false };
-        if let Some(region) = self.shared.state.lock().regions.get_mut(next) {
-            region.phase = Phase::Active;
-        }
+        self.shared.state.lock().regions.activate(next);
         // The next one is emptied now, while there is room to write again what is worth it.
         if self.is_full() {
             self.evict(Fate::Spare).await;
@@ -52,18 +51,9 @@ impl Store {
         true
     }
 
-    fn seal_active(&self) {
-        let mut state = self.shared.state.lock();
-        if let Some(active) = state.regions.in_phase(Phase::Active)
-            && let Some(region) = state.regions.get_mut(active)
-        {
-            region.phase = Phase::Sealed;
-        }
-    }
-
     /// Whether the next region has to be taken from the oldest records.
     fn is_full(&self) -> bool {
-        let has_spare = self.shared.state.lock().regions.in_phase(Phase::Spare).is_some();
+        let has_spare = self.shared.state.lock().regions.spare().is_some();
         // What cannot be told now shows when the next region is needed.
         let used = self.dir.used_bytes().unwrap_or(0);
         let free = self.dir.free_bytes().unwrap_or(u64::MAX);
@@ -74,7 +64,7 @@ impl Store {
 
     /// Gives a whole region back to the file system.
     pub(super) async fn give_up_oldest(&mut self) {
-        let spare = self.shared.state.lock().regions.in_phase(Phase::Spare);
+        let spare = self.shared.state.lock().regions.spare();
         match spare {
             Some(spare) => self.end(spare, Fate::Deleted),
             None => drop(self.evict(Fate::Deleted).await),
@@ -97,8 +87,7 @@ impl Store {
     fn oldest(&self) -> Option<u16> {
         let pinned = self.pinned_bytes();
         let state = self.shared.state.lock();
-        let active = state.regions.in_phase(Phase::Active).and_then(|at| state.regions.get(at));
-        let room = active.map_or(0, Region::room_bytes);
+        let room = state.regions.active().map_or(0, |(_, region)| region.room_bytes());
         let may_go = |(at, region): &(u16, &Region)| {
             let pinned = pinned.get(at).copied().unwrap_or(0);
             region.phase == Phase::Sealed && region.is_scanned && pinned <= room.min(region.bytes() / 2)
@@ -140,8 +129,8 @@ impl Store {
         });
         let (region_bytes, room) = {
             let state = self.shared.state.lock();
-            let active = state.regions.in_phase(Phase::Active).and_then(|at| state.regions.get(at));
-            (state.regions.get(at).map_or(0, Region::bytes), active.map_or(0, Region::room_bytes))
+            let room = state.regions.active().map_or(0, |(_, region)| region.room_bytes());
+            (state.regions.get(at).map_or(0, Region::bytes), room)
         };
         hot.sort_unstable_by_key(|(block, _)| *block);
         let pinned_bytes: u64 = pinned.iter().map(|(_, entry)| u64::from(entry.len())).sum();
@@ -170,7 +159,7 @@ impl Store {
         let end = u64::from(last.chunk) * CHUNK_BYTES + u64::from(last.len());
         let Some(found) = self.shared.find(first.content(), Extent::new(start, end - start)) else { return };
         let Ok(slot) = timeout(SLOT_WAIT_MAX, self.shared.pool.lend(found.class())).await else { return };
-        let Ok(hit) = self.shared.fill(&found, slot).await else { return };
+        let Ok(hit) = self.shared.fill(&found, slot, For::Upkeep).await else { return };
         let mut chunks = Vec::new();
         for entry in run {
             let at = u64::from(entry.chunk) * CHUNK_BYTES - hit.extent.start.0;
@@ -237,9 +226,8 @@ impl Store {
     /// Enters a record of bytes that stay where they are in the active region's index; whether there was a place.
     pub(super) fn enter_elsewhere(&self, spot: Spot, record: Record) -> bool {
         let mut state = self.shared.state.lock();
-        let Some(active) = state.regions.in_phase(Phase::Active) else { return false };
-        let is_promised = state.regions.get_mut(active).is_some_and(Region::promise);
-        is_promised && state.enter(active, spot.region, record).is_some()
+        let Some((active, region)) = state.regions.active_mut() else { return false };
+        region.promise() && state.enter(active, spot.region, record).is_some()
     }
 
     /// Ends a region that holds nothing any more.

@@ -188,6 +188,13 @@ impl Index {
             .map(move |(i, entry)| (EntryNo(number(i)), entry))
     }
 
+    /// Has the entries of a piece checked again.
+    pub(super) fn doubt(&mut self, piece: usize) {
+        if let Some(segment) = self.segments.get_mut(piece) {
+            segment.iter_mut().for_each(Entry::set_unverified);
+        }
+    }
+
     /// Bytes of memory it occupies.
     #[cfg(test)]
     pub(super) fn memory_bytes(&self) -> usize {

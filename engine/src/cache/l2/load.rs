@@ -8,7 +8,6 @@ use uring::{ReadAt, SlotClass, SlotRange};
 
 use super::format::{BLOCK_BYTES, PAGE_RECORDS, Page, Record, blocks_of};
 use super::index::{Entry, Spot};
-use super::region::Phase;
 use super::shared::Shared;
 use super::store::Store;
 
@@ -27,10 +26,11 @@ impl Store {
         };
         regions.sort_unstable();
         if let Some((number, newest)) = regions.pop() {
-            let extent = scan(&self.shared, newest, number).await;
-            if let Some(region) = self.shared.state.lock().regions.get_mut(newest) {
-                region.resume(extent.front, extent.taken);
-                region.phase = Phase::Active;
+            let reach = scan(&self.shared, newest, number).await;
+            let mut state = self.shared.state.lock();
+            if let Some(region) = state.regions.get_mut(newest) {
+                region.resume(reach.front, reach.taken);
+                state.regions.activate(newest);
             }
         }
         let shared = Arc::clone(&self.shared);

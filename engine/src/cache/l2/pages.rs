@@ -17,9 +17,11 @@ pub(super) struct PageNo {
 struct Held {
     page: Box<Page>,
     is_dirty: bool,
+    /// Whether records may still be added: it must stay, for the disk's copy is overwritten by the next state of it.
+    is_growing: bool,
 }
 
-/// Dirty pages are as many as the writes under way fill; the clean ones are bounded.
+/// Dirty and growing pages are as many as the writes under way fill; the others are bounded.
 #[derive(Default)]
 pub(super) struct Pages {
     held: HashMap<PageNo, Held>,
@@ -30,12 +32,14 @@ pub(super) struct Pages {
 impl Pages {
     /// Adds a record to a page; starts the page when it is the first.
     pub(super) fn append(&mut self, at: PageNo, record: Record) {
-        let held = self
-            .held
-            .entry(at)
-            .or_insert_with(|| Held { page: Box::new(Page::new(at.region, at.page)), is_dirty: true });
+        let held = self.held.entry(at).or_insert_with(|| Held {
+            page: Box::new(Page::new(at.region, at.page)),
+            is_dirty: true,
+            is_growing: true,
+        });
         held.page.push(record);
         held.is_dirty = true;
+        held.is_growing = !held.page.is_full();
     }
 
     /// A record, if its page is here.
@@ -46,7 +50,7 @@ impl Pages {
     /// Keeps a page that was read.
     pub(super) fn keep(&mut self, at: PageNo, page: &Page) {
         if let std::collections::hash_map::Entry::Vacant(place) = self.held.entry(at) {
-            place.insert(Held { page: Box::new(page.clone()), is_dirty: false });
+            place.insert(Held { page: Box::new(page.clone()), is_dirty: false, is_growing: false });
             self.keep_clean(at);
         }
     }
@@ -70,6 +74,21 @@ impl Pages {
         Some(page)
     }
 
+    /// Nothing is added any more to pages of other regions than this one.
+    pub(super) fn grow_only(&mut self, region: Option<u64>) {
+        let ended = |(at, held): &(&PageNo, &mut Held)| held.is_growing && Some(at.region) != region;
+        let ended: Vec<_> = self
+            .held
+            .iter_mut()
+            .filter(ended)
+            .map(|(at, held)| {
+                held.is_growing = false;
+                *at
+            })
+            .collect();
+        ended.into_iter().for_each(|at| self.keep_clean(at));
+    }
+
     /// Forgets a region's pages, which count no more.
     pub(super) fn forget(&mut self, region: u64) {
         self.held.retain(|at, _| at.region != region);
@@ -81,9 +100,46 @@ impl Pages {
             let Some(oldest) = self.clean.pop_front() else { return };
             // A page written twice is in the queue twice; its later place counts.
             let is_again = self.clean.contains(&oldest);
-            if !is_again && self.held.get(&oldest).is_some_and(|held| !held.is_dirty) {
+            if !is_again && self.held.get(&oldest).is_some_and(|held| !held.is_dirty && !held.is_growing) {
                 self.held.remove(&oldest);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::chunk::ContentHash;
+
+    use super::*;
+    use crate::cache::key::{ContentKey, FileKey};
+    use crate::cache::l2::format::Place;
+
+    fn record(chunk: u32) -> Record {
+        let place = Place { region: 1, block: 0, len: 10 };
+        Record::new(ContentKey::from_halves(FileKey(1), 1), chunk, place, &ContentHash::of(b""))
+    }
+
+    fn at(page: u32) -> PageNo {
+        PageNo { region: 1, page }
+    }
+
+    #[test]
+    fn a_page_that_still_grows_is_kept_whatever_is_read() {
+        let mut pages = Pages::default();
+        pages.append(at(0), record(7));
+        pages.take_dirty(at(0)).unwrap();
+        let flood = |pages: &mut Pages| {
+            (1..500).for_each(|page| pages.keep(PageNo { region: 2, page }, &Page::new(2, page)));
+        };
+        flood(&mut pages);
+        pages.append(at(0), record(8));
+        let written = pages.take_dirty(at(0)).unwrap();
+        assert_eq!(written.records(), [record(7), record(8)], "both are on the disk after the second write");
+        pages.grow_only(Some(3));
+        assert!(pages.held.len() <= CLEAN_MAX + 1);
+        (500..900).for_each(|page| pages.keep(PageNo { region: 2, page }, &Page::new(2, page)));
+        assert_eq!(pages.record(at(0), 0), None, "the disk has it");
+        assert!(pages.held.len() <= CLEAN_MAX && pages.clean.len() <= CLEAN_MAX);
     }
 }

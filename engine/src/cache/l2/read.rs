@@ -67,6 +67,15 @@ struct Part {
     is_unverified: bool,
 }
 
+/// What bytes are read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum For {
+    /// A program, which makes them worth keeping.
+    Reader,
+    /// The store itself.
+    Upkeep,
+}
+
 /// How a part is checked.
 #[derive(Clone, Copy, Debug)]
 enum Check {
@@ -185,7 +194,7 @@ impl Found {
 impl Shared {
     /// See [`super::L2::read`].
     pub(super) async fn read(&self, found: Found, slot: Slot) -> Result<Hit, Miss> {
-        match self.fill(&found, slot).await {
+        match self.fill(&found, slot, For::Reader).await {
             Ok(hit) => {
                 self.counters.hits.add(1);
                 self.counters.hit_bytes.add(hit.extent.len.0);
@@ -198,8 +207,8 @@ impl Shared {
         }
     }
 
-    /// Reads and checks, without counting hits.
-    pub(super) async fn fill(&self, found: &Found, slot: Slot) -> Result<Hit, Miss> {
+    /// Reads and checks.
+    pub(super) async fn fill(&self, found: &Found, slot: Slot, used_for: For) -> Result<Hit, Miss> {
         let checks = self.checks_of(found).await;
         let mut slot = slot;
         for run in &found.runs {
@@ -229,11 +238,17 @@ impl Shared {
                 corrupt.push(*part);
             }
         }
-        self.settle(found, filled, good, &corrupt)
+        self.settle(found, filled, (good, &corrupt), used_for)
     }
 
     /// Ends a read: what was checked is marked, what is wrong given up, what was evicted meanwhile not handed out.
-    fn settle(&self, found: &Found, filled: Filled, good: usize, corrupt: &[Part]) -> Result<Hit, Miss> {
+    fn settle(
+        &self,
+        found: &Found,
+        filled: Filled,
+        (good, corrupt): (usize, &[Part]),
+        used_for: For,
+    ) -> Result<Hit, Miss> {
         let mut state = self.state.lock();
         let is_corrupt = |part: &Part| corrupt.iter().any(|wrong| wrong.chunk == part.chunk);
         let mut good = good;
@@ -252,7 +267,9 @@ impl Shared {
                 {
                     let entry = state.index.get_mut(number);
                     entry.set_verified();
-                    entry.count_hit();
+                    if used_for == For::Reader {
+                        entry.count_hit();
+                    }
                 }
             }
         }

@@ -133,6 +133,7 @@ pub(super) fn page_of(slot: u16) -> (u32, usize) {
 #[derive(Default)]
 pub(super) struct Regions {
     slots: Vec<Option<Region>>,
+    active: Option<u16>,
 }
 
 impl Regions {
@@ -176,8 +177,36 @@ impl Regions {
         self.iter().find(|(_, region)| region.number == number).map(|(at, _)| at)
     }
 
-    /// The first in this phase.
-    pub(super) fn in_phase(&self, phase: Phase) -> Option<u16> {
-        self.iter().find(|(_, region)| region.phase == phase).map(|(at, _)| at)
+    /// An empty one.
+    pub(super) fn spare(&self) -> Option<u16> {
+        self.iter().find(|(_, region)| region.phase == Phase::Spare).map(|(at, _)| at)
+    }
+
+    /// The one that is written.
+    pub(super) fn active(&self) -> Option<(u16, &Region)> {
+        let at = self.active?;
+        Some((at, self.get(at)?))
+    }
+
+    /// The one that is written.
+    pub(super) fn active_mut(&mut self) -> Option<(u16, &mut Region)> {
+        let at = self.active?;
+        Some((at, self.get_mut(at)?))
+    }
+
+    /// Ends the one that is written.
+    pub(super) fn seal_active(&mut self) {
+        if let Some((_, region)) = self.active_mut() {
+            region.phase = Phase::Sealed;
+        }
+        self.active = None;
+    }
+
+    /// Begins to write one; no other is being written.
+    pub(super) fn activate(&mut self, at: u16) {
+        if let Some(region) = self.get_mut(at) {
+            region.phase = Phase::Active;
+            self.active = Some(at);
+        }
     }
 }

@@ -129,8 +129,18 @@ impl State {
         let (page, _) = self.page_of(home, slot)?;
         self.pages.append(page, record);
         let block = u16::try_from(place.block).ok()?;
-        let spot = Spot { region, home, block, slot, len: place.len };
-        self.insert(Entry::new(record.content(), record.chunk()?, spot));
+        let chunk = record.chunk()?;
+        let mut entry =
+            Entry::new(record.content(), chunk, Spot { region, home, block, slot, len: place.len });
+        // The same bytes under another name need no second check.
+        if let Some(known) =
+            self.index.find(record.content().file(), chunk).map(|number| self.index.get(number))
+            && known.is_verified()
+            && (known.region, known.block, known.len()) == (region, block, place.len)
+        {
+            entry.set_verified();
+        }
+        self.insert(entry);
         Some(())
     }
 

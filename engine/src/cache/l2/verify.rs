@@ -4,6 +4,7 @@ use wire::{CHUNK_BYTES, Extent};
 
 use super::L2;
 use super::index::Entry;
+use super::read::For;
 
 /// How far a verification is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,7 +66,7 @@ impl L2 {
             return;
         };
         let slot = self.shared.pool.lend(found.class()).await;
-        match self.shared.fill(&found, slot).await {
+        match self.shared.fill(&found, slot, For::Upkeep).await {
             Ok(_) => {
                 verified.good += 1;
                 verified.good_bytes += extent.len.0;

@@ -13,7 +13,6 @@ use wire::chunk::ContentHash;
 use zerocopy::IntoBytes;
 
 use super::format::{BLOCK_BYTES, Page, Place, Record, blocks_of};
-use super::region::Phase;
 use super::store::Store;
 use crate::cache::key::ContentKey;
 use crate::error::one_line;
@@ -96,16 +95,14 @@ impl Store {
     /// Whether the active region has a place for a chunk; nobody else takes it meanwhile.
     fn has_room(&self, chunk: &Chunk) -> bool {
         let state = self.shared.state.lock();
-        let active = state.regions.in_phase(Phase::Active).and_then(|at| state.regions.get(at));
-        active.is_some_and(|region| region.fits(blocks_of(chunk.len())))
+        state.regions.active().is_some_and(|(_, region)| region.fits(blocks_of(chunk.len())))
     }
 
     /// Gives a chunk that has room a place behind the ones before it.
     fn reserve(&self, chunk: &Chunk, parts: Vec<Part>, write: &mut Option<Write>) {
         let blocks = blocks_of(chunk.len());
         let mut state = self.shared.state.lock();
-        let Some(at) = state.regions.in_phase(Phase::Active) else { return };
-        let Some(region) = state.regions.get_mut(at) else { return };
+        let Some((at, region)) = state.regions.active_mut() else { return };
         let block = u32::from(region.reserve(blocks));
         let number = region.number;
         let write = write.get_or_insert_with(|| Write {
@@ -208,6 +205,11 @@ impl Store {
                 self.shared.counters.write_errors.add(1);
                 return self.shared.health.write_failed("writing its index", &why);
             }
+        }
+        if self.writes.is_empty() {
+            let mut state = self.shared.state.lock();
+            let active = state.regions.active().map(|(_, region)| region.number);
+            state.pages.grow_only(active);
         }
     }
 }

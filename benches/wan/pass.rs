@@ -1,0 +1,243 @@
+//! One pass: host, link and mount from nothing, what is read through them, and their end.
+
+use std::{
+    env,
+    error::Error,
+    fs::{self, File},
+    io::{BufRead, BufReader},
+    net::{SocketAddr, UdpSocket},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use profiles::link::{Link, LinkConfig, LinkReport, Profile, network_ip};
+use tempfile::TempDir;
+
+/// Longer than any pass reads: holes, which cost the disk nothing.
+const FILE_BYTES: u64 = 2 << 30;
+const PAGE_BYTES: usize = 4096;
+/// Between two demand reads.
+const PAUSE: Duration = Duration::from_millis(50);
+/// What a link carries before demand reads begin.
+const RAMP: Duration = Duration::from_secs(3);
+
+type Failed = Box<dyn Error>;
+
+/// A host, a link and a mount; all of it ends with this.
+pub(crate) struct Pass {
+    profile: Profile,
+    place: TempDir,
+    link: Link,
+    /// What the link had carried when it was last told of.
+    told: LinkReport,
+    host: Child,
+    is_mounted: bool,
+}
+
+/// How long demand reads took, and what the run beside them had of the link.
+pub(crate) struct Demand {
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
+    pub(crate) share: f64,
+}
+
+impl Pass {
+    pub(crate) fn start(profile: Profile) -> Result<Pass, Failed> {
+        let ip = network_ip()
+            .ok_or("no address but loopback ones, which Wormhole takes for a path inside one machine")?;
+        let place = TempDir::new()?;
+        let source = place.path().join("source");
+        fs::create_dir(&source)?;
+        fs::create_dir(place.path().join("mount"))?;
+        for name in ["run", "other"] {
+            File::create(source.join(name))?.set_len(FILE_BYTES)?;
+        }
+        // A port that is free now; the host takes it at once.
+        let listen = SocketAddr::new(ip, UdpSocket::bind((ip, 0))?.local_addr()?.port());
+        let link = Link::start(&LinkConfig { listen: (ip, 0).into(), ..profile.into() }, listen)?;
+        let mut host = program("wormhole-engine")?
+            .args(["host", "--log", "error", "--listen", &listen.to_string()])
+            .args(["--advertise", &link.address().to_string(), "--state-dir"])
+            .args([place.path().join("state"), source])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let said = host.stdout.take().ok_or("the host has no standard output")?;
+        let mut pass = Pass { profile, place, link, told: LinkReport::default(), host, is_mounted: false };
+        let mut ticket = String::new();
+        BufReader::new(said).read_line(&mut ticket)?;
+        let mount = program("wormhole")?
+            .args(["mount", "--daemon", ticket.trim()])
+            .arg(pass.mountpoint())
+            .status()?;
+        if !mount.success() {
+            return Err(format!("wormhole mount: {mount}").into());
+        }
+        pass.is_mounted = true;
+        Ok(pass)
+    }
+
+    fn mountpoint(&self) -> PathBuf {
+        self.place.path().join("mount")
+    }
+
+    fn bytes_per_s(&self) -> f64 {
+        self.profile.rate_bps() as f64 / 8.0
+    }
+
+    /// From `open` to the first bytes of a file that nobody looked at.
+    pub(crate) fn first_byte_ms(&self) -> Result<f64, Failed> {
+        let start = Instant::now(); // clock: measures
+        File::open(self.mountpoint().join("other"))?.read_exact_at(&mut [0; PAGE_BYTES], 0)?;
+        Ok(start.elapsed().as_secs_f64() * 1000.0)
+    }
+
+    /// Reads in order for so long; the share of the link that file contents had in the last three quarters.
+    pub(crate) fn share_of_link(&self, seconds: u64) -> Result<f64, Failed> {
+        let time = Duration::from_secs(seconds);
+        let mut run = Run::open(&self.mountpoint().join("run"))?;
+        let start = Instant::now(); // clock: measures
+        while start.elapsed() < time / 4 {
+            run.read()?;
+        }
+        let (began, before) = (start.elapsed(), run.at);
+        while start.elapsed() < time {
+            run.read()?;
+        }
+        Ok((run.at - before) as f64 / (start.elapsed() - began).as_secs_f64() / self.bytes_per_s())
+    }
+
+    /// Reads pages all over another file while a run is read.
+    pub(crate) fn demand_reads(&self, count: usize) -> Result<Demand, Failed> {
+        let (ends, carried) = (AtomicBool::new(false), AtomicU64::new(0));
+        let mut run = Run::open(&self.mountpoint().join("run"))?;
+        // Past what the mount holds of it.
+        run.at = FILE_BYTES / 2;
+        let other = File::open(self.mountpoint().join("other"))?;
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| -> std::io::Result<()> {
+                while !ends.load(Ordering::Relaxed) {
+                    carried.fetch_add(run.read()?, Ordering::Relaxed);
+                }
+                Ok(())
+            });
+            // clock: what is measured is a link in real time, full
+            thread::sleep(RAMP);
+            let (start, before) = (Instant::now(), carried.load(Ordering::Relaxed)); // clock: measures
+            let times = (0..count as u64).map(|number| demand_read(&other, number)).collect::<Result<_, _>>();
+            let (after, took) = (carried.load(Ordering::Relaxed), start.elapsed().as_secs_f64());
+            ends.store(true, Ordering::Relaxed);
+            reader.join().map_err(|_| "the reader in order panicked")??;
+            let mut times: Vec<f64> = times?;
+            times.sort_by(f64::total_cmp);
+            let part = |percent: usize| times[(times.len() * percent).div_ceil(100).max(1) - 1];
+            Ok(Demand {
+                p50_ms: part(50),
+                p99_ms: part(99),
+                share: (after - before) as f64 / took / self.bytes_per_s(),
+            })
+        })
+    }
+
+    /// What the link towards the mount dropped since it was last told; an error where it was too slow to be one.
+    pub(crate) fn link(&mut self) -> Result<String, Failed> {
+        let now = self.link.report();
+        let before = std::mem::replace(&mut self.told, now.clone());
+        if let Some(fault) = now.fault {
+            return Err(format!("the link stopped: {fault}").into());
+        }
+        if now.socket_drops + now.down.drops_other > 0 {
+            return Err(
+                format!("{} packets were lost beside the link: it was too slow", now.socket_drops).into()
+            );
+        }
+        let (down, old) = (now.down, before.down);
+        let (queue, chance) = (down.drops_queue - old.drops_queue, down.drops_loss - old.drops_loss);
+        let all = (down.packets - old.packets + queue + chance).max(1) as f64;
+        Ok(format!(
+            "dropped {:.2} % of its packets by the queue, {:.2} % by chance; late {:?} mean",
+            100.0 * queue as f64 / all,
+            100.0 * chance as f64 / all,
+            down.late_mean()
+        ))
+    }
+
+    /// Unmounts and stops the host, both in order.
+    pub(crate) fn end(mut self) -> Result<(), Failed> {
+        self.unmount()?;
+        kill(Pid::from_raw(i32::try_from(self.host.id())?), Signal::SIGTERM)?;
+        let status = self.host.wait()?;
+        if status.success() { Ok(()) } else { Err(format!("wormhole-engine host: {status}").into()) }
+    }
+
+    fn unmount(&mut self) -> Result<(), Failed> {
+        self.is_mounted = false;
+        let status = program("wormhole")?.arg("unmount").arg(self.mountpoint()).status()?;
+        if status.success() { Ok(()) } else { Err(format!("wormhole unmount: {status}").into()) }
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        if self.is_mounted {
+            // What went wrong before is what is told.
+            let _ = self.unmount();
+        }
+        let _ = self.host.kill();
+        let _ = self.host.wait();
+    }
+}
+
+/// A file that is read in order.
+struct Run {
+    file: File,
+    at: u64,
+    buffer: Vec<u8>,
+}
+
+impl Run {
+    fn open(path: &Path) -> std::io::Result<Run> {
+        Ok(Run { file: File::open(path)?, at: 0, buffer: vec![0; 128 << 10] })
+    }
+
+    fn read(&mut self) -> std::io::Result<u64> {
+        self.file.read_exact_at(&mut self.buffer, self.at)?;
+        self.at += self.buffer.len() as u64;
+        Ok(self.buffer.len() as u64)
+    }
+}
+
+/// A page that is near no other, in milliseconds.
+fn demand_read(file: &File, number: u64) -> std::io::Result<f64> {
+    // clock: a reader that asks now and then
+    thread::sleep(PAUSE);
+    let pages = FILE_BYTES / PAGE_BYTES as u64;
+    let page = (number + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) % pages;
+    let start = Instant::now(); // clock: measures
+    file.read_exact_at(&mut [0; PAGE_BYTES], page * PAGE_BYTES as u64)?;
+    Ok(start.elapsed().as_secs_f64() * 1000.0)
+}
+
+/// A program of the workspace, built beside this one.
+fn program(name: &str) -> Result<Command, Failed> {
+    let bench = env::current_exe()?;
+    let folder = bench.parent().and_then(Path::parent).ok_or("a bench outside of a target directory")?;
+    let path = folder.join(name);
+    if !path.exists() {
+        return Err(format!("{} is not there: run `cargo build --release` first", path.display()).into());
+    }
+    let mut command = Command::new(path);
+    // Settings of whoever runs this are not of this host and mount.
+    for (variable, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WORMHOLE_")) {
+        command.env_remove(variable);
+    }
+    command.stdin(Stdio::null());
+    Ok(command)
+}

@@ -11,6 +11,20 @@ pub const MEMORY_BYTES_MIN: u64 = 16 << 20;
 /// How long an operation may take without `--deadline`.
 pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
 
+/// Bytes of the disk cache without `--cache-size`.
+pub const CACHE_BYTES_DEFAULT: u64 = 10 << 30;
+/// The smallest disk cache: a few regions beside the bookkeeping.
+pub const CACHE_BYTES_MIN: u64 = 16 << 20;
+
+/// Place and bound of the disk cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheConfig {
+    /// The folder, made when it is missing. Mounts may share it.
+    pub dir: PathBuf,
+    /// The most that it takes.
+    pub quota_bytes: u64,
+}
+
 /// Whose requests the mount answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Access {
@@ -66,6 +80,8 @@ pub struct MountConfig {
     pub mountpoint: PathBuf,
     /// Bytes of slab: caches, read-ahead and data in flight together.
     pub memory_bytes: u64,
+    /// The disk cache; none where there is to be none.
+    pub cache: Option<CacheConfig>,
     /// No operation outlives this.
     pub deadline: Duration,
     /// What becomes of operations while the host is out of reach.
@@ -77,13 +93,14 @@ pub struct MountConfig {
 }
 
 impl MountConfig {
-    /// A mount with the defaults of `wormhole mount`.
+    /// A mount with the defaults of `wormhole mount`, but without a disk cache.
     pub fn new(ticket: Ticket, mountpoint: PathBuf) -> MountConfig {
         MountConfig {
             ticket,
             share: None,
             mountpoint,
             memory_bytes: MEMORY_BYTES_DEFAULT,
+            cache: None,
             deadline: DEADLINE_DEFAULT,
             on_disconnect: OnDisconnect::default(),
             access: Access::default(),

@@ -12,7 +12,7 @@ use metrics::{
 use tokio::time::Instant;
 use wire::bound::Bound;
 
-use crate::status::Report;
+use crate::status::{Cache, Report};
 
 /// What programs ask of the mount and wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +120,11 @@ impl Metrics {
     }
 }
 
+/// The disk cache; all zeroes where there is none.
+fn cache(report: &Report) -> Cache {
+    report.cache.clone().unwrap_or_default()
+}
+
 fn counters() -> Vec<Counted> {
     let of = |name: &'static str, unit: Unit, help: &'static str, value: fn(&Report) -> u64| {
         describe_counter!(name, unit, help);
@@ -131,6 +136,17 @@ fn counters() -> Vec<Counted> {
         count("mount.reads", "reads answered with bytes", |report| report.reads.requests),
         bytes("mount.read_bytes", "bytes of those answers", |report| report.reads.replied_bytes),
         bytes("mount.l1_bytes", "of these, in memory when asked for", |report| report.reads.l1_bytes),
+        bytes("mount.l2_bytes", "contents read from the disk cache", |report| report.reads.l2_bytes),
+        bytes("mount.l2_written_bytes", "written to the disk cache", |report| cache(report).written_bytes),
+        count("mount.l2_dropped", "chunks that the disk cache did not take", |report| cache(report).dropped),
+        count("mount.l2_evicted", "chunks given up to make room", |report| cache(report).evicted),
+        count("mount.l2_corrupt", "chunks that were not as written", |report| cache(report).corrupt),
+        count("mount.l2_errors", "reads and writes of the cache's disk that failed", |report| {
+            cache(report).errors
+        }),
+        count("mount.l2_carried_over", "chunks of changed files that the host confirmed", |report| {
+            cache(report).carried_over
+        }),
         bytes("mount.host_bytes", "contents received from the host", |report| report.reads.host_bytes),
         bytes("mount.readahead_bytes", "of these, ahead of any reader", |report| {
             report.reads.readahead_bytes
@@ -188,6 +204,13 @@ fn gauges() -> Vec<Gauged> {
         bytes("mount.memory_bytes", "memory there may be", |report| report.memory.capacity_bytes as f64),
         bytes("mount.lent_bytes", "of it, lent out", |report| report.memory.lent_bytes as f64),
         bytes("mount.cached_bytes", "of these, cached contents", |report| report.memory.l1_bytes as f64),
+        bytes("mount.l2_held_bytes", "contents in the disk cache", |report| cache(report).bytes as f64),
+        bytes("mount.l2_quota_bytes", "what the disk cache may take", |report| {
+            cache(report).quota_bytes as f64
+        }),
+        count("mount.l2_degraded", "1 while the disk cache is left alone", |report| {
+            truth(cache(report).degraded.is_some())
+        }),
         bytes("mount.resident_bytes", "held from the system", |report| report.memory.resident_bytes as f64),
         count("mount.nodes", "files the kernel knows", |report| report.kernel.nodes as f64),
         count("mount.open_files", "open files", |report| report.kernel.open_files as f64),

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use engine::cache::L1;
+use engine::cache::{L1, L2};
 use fuser::{BackgroundSession, Config, INodeNo, MountOption, Notifier, Session, SessionACL};
 use tokio::{
     sync::watch,
@@ -39,6 +39,7 @@ use crate::{
 };
 
 mod bound;
+mod disk;
 mod idle;
 mod lock;
 mod report;
@@ -68,6 +69,7 @@ pub struct Prepared {
     client: Client,
     pool: Pool,
     l1: L1,
+    l2: Option<L2>,
     vfs: Vfs,
 }
 
@@ -76,6 +78,7 @@ pub struct Mounted {
     info: MountInfo,
     client: Client,
     lane: Option<Lane>,
+    l2: Option<L2>,
     ended: watch::Receiver<bool>,
     /// Closes when the session's thread ends.
     gone: mpsc::Receiver<()>,
@@ -123,10 +126,12 @@ pub async fn connect(mut config: MountConfig) -> Result<Prepared, MountError> {
     let root = choose(&client.welcome(), config.share.as_ref())?;
     let stats = Arc::new(Stats::default());
     let l1 = L1::new(pool.clone());
+    let l2 = disk::open(config.cache.as_ref(), &pool).await;
     let read_config = ReadConfig {
         host_key: config.ticket.host_key,
         ahead_deadline: config.deadline,
         limits: windows(config.memory_bytes),
+        l2: l2.clone(),
     };
     let reads = ReadPath::new(client.clone(), l1.clone(), lane.handle(), read_config, stats.clone());
     let parts = VfsParts { client: client.clone(), lane: lane.handle(), root, reads, stats };
@@ -142,7 +147,7 @@ pub async fn connect(mut config: MountConfig) -> Result<Prepared, MountError> {
     if !matches!(lane.handle().spawn(statfs).await, Ok(Ok(()))) {
         tracing::warn!("the host did not tell the state of its file system");
     }
-    Ok(Prepared { config, lock, lane, client, pool, l1, vfs })
+    Ok(Prepared { config, lock, lane, client, pool, l1, l2, vfs })
 }
 
 /// The mountpoint, free of dead mounts of ours, and the right to mount there.
@@ -202,7 +207,7 @@ impl Prepared {
     /// [`MountError::Attach`], [`MountError::NoFusermount`], [`MountError::Thread`].
     pub fn attach(self) -> Result<Mounted, MountError> {
         // The lock is held until the mount is in the table, where others find it.
-        let Prepared { config, lock: _lock, lane, client, pool, l1, vfs } = self;
+        let Prepared { config, lock: _lock, lane, client, pool, l1, l2, vfs } = self;
         let path = &config.mountpoint;
         let failed = |source: io::Error| MountError::Attach { path: path.clone(), source };
         let adapter = Adapter::new(vfs.clone(), lane.handle(), config.deadline);
@@ -229,6 +234,7 @@ impl Prepared {
             info,
             client: client.clone(),
             lane: Some(lane),
+            l2,
             ended,
             gone,
             control: None,
@@ -241,8 +247,7 @@ impl Prepared {
         if let Some(error) = &read_ahead_error {
             tracing::warn!(%error, "the kernel's read-ahead stays small; sequential reads are slower for it");
         }
-        let reporter =
-            Reporter::new(mounted.info.clone(), (config.on_disconnect, config.deadline), read_ahead_error);
+        let reporter = Reporter::new(mounted.info.clone(), &config, read_ahead_error);
         let report: Arc<dyn Fn() -> Report + Send + Sync> =
             Arc::new(move || reporter.report(&client, &vfs, &pool, &l1));
         mounted.report = Some(report.clone());
@@ -360,6 +365,9 @@ impl Mounted {
                 tracing::debug!("the host was not told of the end of the session; it will notice");
             }
             tracing::debug!("said goodbye to the host");
+        }
+        if let Some(l2) = self.l2.take() {
+            disk::close(&l2).await;
         }
     }
 }

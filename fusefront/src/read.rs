@@ -1,12 +1,14 @@
-//! The read path: L1, else a fetch under way, else the host; and what to fetch ahead.
+//! The read path: L1, else a fetch under way, else L2, else the host; and what to fetch ahead.
 //!
 //! A read is cut into aligned blocks (`plan`). Each is looked for in L1, then among the fetches under way
-//! (`flight`), and fetched into a pool slot when it is in neither. The same slot then is the L1 entry and, where one
-//! block holds all that was asked for, the FUSE reply: nothing is copied. A reply that straddles blocks is gathered,
-//! and counted.
+//! (`flight`), and fetched into a pool slot when it is in neither (`fetch`), from the disk of this machine where it is
+//! there (`disk`). The same slot then is the L1 entry, what L2 writes and, where one block holds all that was asked for,
+//! the FUSE reply: nothing is copied. A reply that straddles blocks is gathered, and counted.
 
 mod ahead;
 pub mod content;
+mod disk;
+mod fetch;
 mod flight;
 mod gather;
 mod goodput;
@@ -24,15 +26,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use engine::cache::{BlockKey, ContentKey, L1};
+use engine::cache::{BlockKey, ContentKey, L1, L2};
 use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, SemaphorePermit, oneshot},
     time::{Instant, sleep, timeout_at},
 };
-use transport::{CallError, Client, ReadCall, Trip};
-use uring::{Filled, Slot, SlotClass};
+use transport::{Client, ReadCall};
+use uring::SlotClass;
 use wire::{ByteLen, Class, Extent, FileId, Name, Version, message::Target};
 
 use crate::{
@@ -40,11 +42,10 @@ use crate::{
     readahead::{Limits, Readahead, WindowBudget},
     stats::Stats,
 };
-use content::{Content, LedgerBudget, Served, Standing};
-use flight::{AheadFor, Flights, Found, Landed, Landing, Opened, Outcome, ReaderId};
+use content::{Content, LedgerBudget, Named, Served, Standing};
+use flight::{AheadFor, Flights, Found, Landed, Opened, Outcome, ReaderId};
 use goodput::Goodput;
 pub use spent::Spent;
-use spent::Transit;
 
 /// How soon a read that met a changing file is tried again, at first and at most.
 const RETRY_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
@@ -66,6 +67,8 @@ pub struct ReadConfig {
     pub ahead_deadline: Duration,
     /// Read-ahead windows.
     pub limits: Limits,
+    /// The cache on the disk of this machine, if there is to be one.
+    pub l2: Option<L2>,
 }
 
 /// The file that contents are of.
@@ -165,13 +168,13 @@ impl ReadPath {
 
     /// The contents of a file at a version, to be opened by any number of readers; asks nobody.
     pub fn content(&self, file: &OpenRead, handed_out: HandedOut) -> Arc<Content> {
-        let key = self.0.key_of(file);
-        Arc::new(Content::new(key, (file.version, file.settled), handed_out, self.0.ledgers.clone()))
+        let (named, key) = self.0.name(file);
+        Arc::new(Content::new(named, key, (file.version, file.settled), handed_out, self.0.ledgers.clone()))
     }
 
     /// Lets contents of an unsettled version be read anew: what is cached of them stays with those who have it.
     pub fn renew(&self, content: &Content, file: &OpenRead) {
-        content.rename(self.0.key_of(file));
+        content.rename(self.0.name(file).1);
     }
 
     /// Opens contents for reading; asks nobody.
@@ -287,9 +290,14 @@ impl ReadPath {
         self.0.goodput.bytes_per_s()
     }
 
-    /// What the cache holds and did.
+    /// What the cache in memory holds and did.
     pub fn l1(&self) -> &L1 {
         &self.0.l1
+    }
+
+    /// The cache on the disk of this machine.
+    pub fn l2(&self) -> Option<&L2> {
+        self.0.config.l2.as_ref()
     }
 }
 
@@ -475,7 +483,7 @@ impl Inner {
             SlotClass::Extent1M if self.goodput.is_slow() => SlotClass::Chunk128K,
             class => class,
         };
-        let key = BlockKey::at(content, class, at);
+        let key = self.block_on_disk(&reader.content, demand.version, BlockKey::at(content, class, at));
         Ok((key, self.fetch_demand(demand, key)?))
     }
 
@@ -505,61 +513,14 @@ impl Inner {
         }
     }
 
-    /// Brings one block from the host: waits for a slot if it has none, asks, keeps, tells.
-    async fn fetch(&self, landing: Landing, content: &Content, read: ReadCall, slot: Option<Slot>) {
-        let _held = self.stats.fetches_in_flight.hold();
-        let (deadline, len, version) = (read.deadline, read.extent.len.0, read.version);
-        let begun = Instant::now();
-        let _fetching = self.stats.fetching.hold(begun);
-        let slot = match slot {
-            Some(slot) => Ok(slot),
-            None => match usize::try_from(len).ok().and_then(SlotClass::for_len) {
-                Some(class) => {
-                    let lent = timeout_at(deadline, self.l1.lend(class));
-                    self.stats.memory.watch(lent).await.map_err(|_| VfsError::Deadline)
-                }
-                None => Err(VfsError::Deadline),
-            },
-        };
-        let outcome = match slot {
-            Ok(slot) => match self.ask(read, slot, begun).await {
-                Ok((filled, trip)) => {
-                    Ok(Landed { bytes: filled.freeze(), transit: Some(Transit { begun, trip }) })
-                }
-                Err(error) => Err(VfsError::from(error).about_a_found_file()),
-            },
-            Err(error) => Err(error),
-        };
-        if outcome.is_ok() {
-            let counter = if landing.is_awaited() {
-                &self.stats.host_demand_bytes
-            } else {
-                &self.stats.host_readahead_bytes
-            };
-            counter.add(len);
-        }
-        // Contents in doubt, or moved on, take no block that was not verified. Nothing on the lane comes in between.
-        let outcome = outcome.and_then(|landed| match content.current() {
-            Some(current) if current == version => Ok(landed),
-            _ => Err(VfsError::Stale),
-        });
-        landing.land(&outcome, |key, bytes| self.l1.insert(key, bytes.clone()));
-    }
-
-    /// Asks the host, and takes note of how fast it answers.
-    async fn ask(&self, read: ReadCall, slot: Slot, now: Instant) -> Result<(Filled, Trip), CallError> {
-        let fetching = self.goodput.begin(now);
-        let (filled, trip) = self.client.read_timed(read, slot).await?;
-        let round_trip = || Duration::from_micros(self.client.stats().rtt_us);
-        fetching.arrived(trip.arrived, filled.len() as u64, round_trip);
-        Ok((filled, trip))
-    }
-
-    fn key_of(&self, file: &OpenRead) -> ContentKey {
+    /// Names a file, and its blocks in memory.
+    fn name(&self, file: &OpenRead) -> (Named, ContentKey) {
+        let named =
+            Named { host_key: self.config.host_key, share: file.share.as_bytes().into(), id: file.id };
         // An unsettled version may be met again by other bytes: blocks under a name nobody else has.
         let salt = if file.settled { 0 } else { self.next_number() };
-        let share = [file.share.as_bytes(), &salt.to_le_bytes()].concat();
-        ContentKey::new(&self.config.host_key, &share, &file.id, &file.version)
+        let key = named.at(&file.version, salt);
+        (named, key)
     }
 
     fn next_number(&self) -> u64 {

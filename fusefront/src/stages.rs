@@ -28,9 +28,10 @@ type Stage = (&'static str, [Option<Duration>; 2]);
 
 const L1_STAGES: [Stage; 3] =
     [("lookup", [ms(1), ms(1)]), ("reply", [ms(5), ms(5)]), ("total", [ms(7), ms(7)])];
-const HOST_STAGES: [Stage; 9] = [
+const HOST_STAGES: [Stage; 10] = [
     ("lookup", [ms(1), ms(1)]),
     ("hop", [ms(1), ms(1)]),
+    ("l2", [None, None]),
     ("wait", [None, None]),
     ("wire", [ms(40), ms(200)]),
     ("host_queue", [None, None]),
@@ -81,10 +82,13 @@ impl ReadStages {
     /// A read that took longer.
     pub fn fetched(&self, moments: &ReadMoments, spent: &Spent) {
         let ReadMoments { started, missed, taken_up, ready, replied } = *moments;
-        let Spent { wait, wire, host_queue, host_read } = *spent;
-        let lane = (ready - taken_up).saturating_sub(wait + wire + host_queue + host_read);
+        let Spent { l2, wait, wire, host_queue, host_read } = *spent;
+        let lane = (ready - taken_up).saturating_sub(l2 + wait + wire + host_queue + host_read);
         let (lookup, hop, reply) = (missed - started, taken_up - missed, replied - ready);
-        record(&self.host, [lookup, hop, wait, wire, host_queue, host_read, lane, reply, replied - started]);
+        record(
+            &self.host,
+            [lookup, hop, l2, wait, wire, host_queue, host_read, lane, reply, replied - started],
+        );
     }
 
     /// All of it, for people; the targets are those of a path with this round trip.
@@ -140,13 +144,13 @@ mod tests {
             ready: at(start, 510),
             replied: at(start, 520),
         };
-        let [wait, wire, host_queue, host_read] = [20, 300, 50, 100].map(Duration::from_micros);
-        stages.fetched(&moments, &Spent { wait, wire, host_queue, host_read });
+        let [l2, wait, wire, host_queue, host_read] = [5, 20, 300, 50, 100].map(Duration::from_micros);
+        stages.fetched(&moments, &Spent { l2, wait, wire, host_queue, host_read });
         stages.hit(start, at(start, 2), at(start, 9));
         let sums = |histograms: &[Histogram]| -> Vec<u128> {
             histograms.iter().map(|histogram| histogram.counts().sum().as_micros()).collect()
         };
-        assert_eq!(sums(&stages.host), [3, 7, 20, 300, 50, 100, 30, 10, 520]);
+        assert_eq!(sums(&stages.host), [3, 7, 5, 20, 300, 50, 100, 25, 10, 520]);
         assert_eq!(sums(&stages.l1), [2, 7, 9]);
     }
 

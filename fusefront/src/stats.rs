@@ -59,6 +59,10 @@ pub struct Stats {
     pub read_bytes: Counter,
     /// Of these, bytes that were in L1 when asked for.
     pub l1_bytes: Counter,
+    /// Bytes of file contents read from the disk cache, asked for or ahead.
+    pub l2_bytes: Counter,
+    /// Chunks of the disk cache that were of another version of their file, and that the host confirmed.
+    pub l2_carried: Counter,
     /// Bytes of file contents received from the host, asked for by a reader.
     pub host_demand_bytes: Counter,
     /// Bytes of file contents received from the host ahead of any reader.

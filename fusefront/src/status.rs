@@ -52,6 +52,9 @@ pub struct Report {
     pub verifications: u64,
     /// Memory for caches, read-ahead and data in flight.
     pub memory: Memory,
+    /// The cache on the disk of this machine; `None` where there is none.
+    #[serde(default)]
+    pub cache: Option<Cache>,
     /// What the kernel knows of the mount.
     pub kernel: Kernel,
 }
@@ -102,6 +105,9 @@ pub struct Reads {
     pub replied_bytes: u64,
     /// Of these, bytes that were in memory when asked for.
     pub l1_bytes: u64,
+    /// Bytes read from the disk cache.
+    #[serde(default)]
+    pub l2_bytes: u64,
     /// Bytes received from the host.
     pub host_bytes: u64,
     /// Of these, bytes fetched before a program asked.
@@ -123,6 +129,43 @@ pub struct Memory {
     pub l1_bytes: u64,
     /// Held from the system.
     pub resident_bytes: u64,
+}
+
+/// The cache on the disk of this machine; counts are since it was mounted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cache {
+    /// Its folder.
+    pub dir: String,
+    /// The most that the folder takes, all mounts together.
+    pub quota_bytes: u64,
+    /// Bytes of files that this mount holds there.
+    pub bytes: u64,
+    /// Chunks of them.
+    pub chunks: u64,
+    /// Bytes of this mount's files there.
+    pub region_bytes: u64,
+    /// Files that are pinned.
+    pub pinned_files: u64,
+    /// Whether what earlier mounts left is still being read.
+    pub is_loading: bool,
+    /// Whether it is read and written past the kernel's cache.
+    pub is_direct: bool,
+    /// Why it is left alone now, when it is.
+    pub degraded: Option<String>,
+    /// Reads that found nothing where something had been.
+    pub misses: u64,
+    /// Bytes written.
+    pub written_bytes: u64,
+    /// Chunks not taken: the disk too slow, failing or full.
+    pub dropped: u64,
+    /// Chunks given up to make room.
+    pub evicted: u64,
+    /// Chunks whose bytes were not those written; fetched from the host instead.
+    pub corrupt: u64,
+    /// Reads and writes that failed.
+    pub errors: u64,
+    /// Chunks of a changed file that the host confirmed, and that were not fetched again.
+    pub carried_over: u64,
 }
 
 /// What the kernel knows of the mount.
@@ -169,10 +212,11 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "  reads       {} in {} requests: {} from memory, {} from the host ({} ahead)",
+            "  reads       {} in {} requests: {} from memory, {} from disk, {} from the host ({} ahead)",
             Bytes(reads.replied_bytes),
             reads.requests,
             Bytes(reads.l1_bytes),
+            Bytes(reads.l2_bytes),
             Bytes(reads.host_bytes),
             Bytes(reads.readahead_bytes)
         )?;
@@ -189,6 +233,10 @@ impl fmt::Display for Report {
             Bytes(memory.l1_bytes),
             Bytes(memory.resident_bytes)
         )?;
+        match &self.cache {
+            Some(cache) => write!(f, "{cache}")?,
+            None => writeln!(f, "  cache       none on the disk")?,
+        }
         write!(f, "  kernel      {} files known, {} open, read-ahead ", kernel.nodes, kernel.open_files)?;
         match kernel.read_ahead_kb {
             Some(kb) => write!(f, "{kb} KiB")?,
@@ -238,6 +286,30 @@ impl fmt::Display for Session {
             write!(f, "NOT connected: lost {} ago", Seconds(self.since_s))?;
         }
         write!(f, ", {} reconnects", self.reconnects)
+    }
+}
+
+impl fmt::Display for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "  cache       {}: {} in {} chunks, {} of {} on the disk",
+            self.dir,
+            Bytes(self.bytes),
+            self.chunks,
+            Bytes(self.region_bytes),
+            Bytes(self.quota_bytes)
+        )?;
+        writeln!(f, "{}", if self.is_loading { ", still looking through it" } else { "" })?;
+        if let Some(reason) = &self.degraded {
+            writeln!(f, "  cache OFF   {reason}; all comes from the host until the disk works again")?;
+        }
+        let Cache { written_bytes, dropped, evicted, corrupt, errors, .. } = self;
+        writeln!(
+            f,
+            "  cached      {} written; {dropped} chunks not taken, {evicted} evicted, {corrupt} corrupt; {errors} errors",
+            Bytes(*written_bytes)
+        )
     }
 }
 

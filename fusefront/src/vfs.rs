@@ -17,6 +17,7 @@ pub mod xattr;
 use std::{collections::VecDeque, sync::Arc, sync::OnceLock, time::Duration};
 
 use bytes::Bytes;
+use engine::cache::L2;
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Semaphore, time::Instant};
 use transport::Client;
@@ -145,6 +146,11 @@ impl Vfs {
     pub fn attach_kernel(&self, kernel: Box<dyn KernelCache>) {
         // A second one could only be the same mount's.
         let _ = self.0.kernel.set(kernel);
+    }
+
+    /// The cache on the disk of this machine.
+    pub fn l2(&self) -> Option<&L2> {
+        self.0.reads.l2()
     }
 
     /// The counters.

@@ -12,6 +12,10 @@ pub struct Count<const MIN: u32, const MAX: u32>(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size<const MIN: u64, const MAX: u64>(pub u64);
 
+/// Bytes as [`Size`], or none: `0` or `none`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SizeOrNone<const MIN: u64, const MAX: u64>(pub Option<u64>);
+
 /// A time from 1 ms to `MAX_S` seconds: a number with ms, s, m or h; seconds without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Time<const MAX_S: u64>(pub Duration);
@@ -40,6 +44,20 @@ impl<const MIN: u64, const MAX: u64> FromStr for Size<MIN, MAX> {
             bytes_of(unit).ok_or_else(|| format!("{text:?} has no known unit: write 512MiB, 2GiB"))?;
         let bytes = number.checked_mul(factor).filter(|bytes| (MIN..=MAX).contains(bytes));
         bytes.map(Size).ok_or_else(|| format!("{text:?} is not from {} to {}", Bytes(MIN), Bytes(MAX)))
+    }
+}
+
+impl<const MIN: u64, const MAX: u64> FromStr for SizeOrNone<MIN, MAX> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if ["0", "none"].contains(&text.trim()) {
+            return Ok(SizeOrNone(None));
+        }
+        match text.parse::<Size<MIN, MAX>>() {
+            Ok(Size(bytes)) => Ok(SizeOrNone(Some(bytes))),
+            Err(error) => Err(format!("{error}, nor 0 for none")),
+        }
     }
 }
 

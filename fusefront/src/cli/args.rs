@@ -9,15 +9,20 @@ use engine::cli::{
     pages::{self, CompletionsArgs, ManArgs},
     text,
     topics::{self, HelpArgs},
-    units::{Size, Time},
+    units::{Size, SizeOrNone, Time},
 };
 use serde::Deserialize;
 
 use super::{help, options::MountOption};
-use crate::config::{MEMORY_BYTES_MIN, OnDisconnect};
+use crate::config::{CACHE_BYTES_MIN, MEMORY_BYTES_MIN, OnDisconnect};
 
 /// A typing error in the size must not take the machine down.
 const MEMORY_BYTES_MAX: u64 = 1 << 40;
+/// The largest disk cache: what its index could hold in memory.
+const CACHE_BYTES_MAX: u64 = 64 << 40;
+
+/// `--cache-size`.
+pub(super) type CacheSize = SizeOrNone<CACHE_BYTES_MIN, CACHE_BYTES_MAX>;
 /// The longest deadline that makes sense: past it, a program waits for nobody.
 const DEADLINE_S_MAX: u64 = 24 * 3600;
 
@@ -113,6 +118,17 @@ pub(super) struct MountOptions {
     #[arg(long, value_name = "SIZE", env = "WORMHOLE_MEMORY")]
     #[serde(deserialize_with = "text::value")]
     pub(super) memory: Option<Size<MEMORY_BYTES_MIN, MEMORY_BYTES_MAX>>,
+
+    /// Keep what was read from the host in this folder, for the next time, also after a restart; mounts may share it
+    /// [default: $XDG_CACHE_HOME/wormhole, else ~/.cache/wormhole]
+    #[arg(long, value_name = "DIR", env = "WORMHOLE_CACHE_DIR")]
+    #[serde(deserialize_with = "text::value")]
+    pub(super) cache_dir: Option<PathBuf>,
+
+    /// The most that folder takes, at least 16MiB; 0 for no cache on the disk [default: 10GiB]
+    #[arg(long, value_name = "SIZE", env = "WORMHOLE_CACHE_SIZE")]
+    #[serde(deserialize_with = "text::value")]
+    pub(super) cache_size: Option<CacheSize>,
 
     /// How long an operation waits for the host before it fails with an I/O error [default: 30s]
     #[arg(long, value_name = "TIME", env = "WORMHOLE_DEADLINE")]

@@ -1,8 +1,9 @@
 //! What was typed and what a configuration file says become a [`MountConfig`].
 
 use std::{
+    env,
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::{self, Path, PathBuf},
 };
 
 use engine::cli::{
@@ -10,12 +11,15 @@ use engine::cli::{
     failure::Failure,
     file,
     log::LogConfig,
-    units::{Size, Time},
+    units::{Size, SizeOrNone, Time},
 };
 use wire::Ticket;
 
-use super::{args::MountOptions, options};
-use crate::config::{Access, MountConfig};
+use super::{
+    args::{CacheSize, MountOptions},
+    options,
+};
+use crate::config::{Access, CACHE_BYTES_DEFAULT, CacheConfig, MountConfig};
 
 /// What `wormhole mount` is to do, its ticket apart.
 #[derive(Debug)]
@@ -35,6 +39,7 @@ impl MountOptions {
         let mut options: MountOptions = file::read(path)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         options.log_file = options.log_file.map(|path| folder.join(path));
+        options.cache_dir = options.cache_dir.map(|path| folder.join(path));
         Ok(options)
     }
 
@@ -42,6 +47,8 @@ impl MountOptions {
     pub(super) fn or(self, others: MountOptions) -> MountOptions {
         MountOptions {
             memory: self.memory.or(others.memory),
+            cache_dir: self.cache_dir.or(others.cache_dir),
+            cache_size: self.cache_size.or(others.cache_size),
             deadline: self.deadline.or(others.deadline),
             on_disconnect: self.on_disconnect.or(others.on_disconnect),
             allow_other: self.allow_other.or(others.allow_other),
@@ -80,12 +87,31 @@ impl MountRun {
         let mut config = MountConfig::new(ticket, mountpoint);
         config.share = options.share.map(|ShareName(name)| name);
         config.memory_bytes = options.memory.map_or(config.memory_bytes, |Size(bytes)| bytes);
+        config.cache = cache(options.cache_dir, options.cache_size);
         config.deadline = options.deadline.map_or(config.deadline, |Time(time)| time);
         config.on_disconnect = options.on_disconnect.map_or(config.on_disconnect, Into::into);
         config.flags = asked.flags;
         config.access = if options.allow_other == Some(true) { Access::Everyone } else { asked.access };
         config
     }
+}
+
+/// The disk cache asked for; none where the user has no place for it.
+fn cache(dir: Option<PathBuf>, size: Option<CacheSize>) -> Option<CacheConfig> {
+    let SizeOrNone(bytes) = size.unwrap_or(SizeOrNone(Some(CACHE_BYTES_DEFAULT)));
+    let dir = dir.or_else(cache_dir)?;
+    // A daemon leaves the folder it was started in.
+    let dir = path::absolute(&dir).unwrap_or(dir);
+    Some(CacheConfig { quota_bytes: bytes?, dir })
+}
+
+/// Where caches of this user are, in a folder of ours. Source: the XDG Base Directory Specification; a service has
+/// neither variable, root's has systemd's place.
+fn cache_dir() -> Option<PathBuf> {
+    let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
+    let base = base.or_else(|| nix::unistd::geteuid().is_root().then(|| PathBuf::from("/var/cache")));
+    base.map(|base| base.join("wormhole"))
 }
 
 #[cfg(test)]
@@ -137,6 +163,9 @@ mod tests {
         assert_eq!((both.memory_bytes, both.deadline.as_secs()), (64 << 20, 5));
         assert_eq!((both.access, both.flags.noexec, both.flags.suid), (Access::Owner, false, true));
         assert_eq!(config(typed(&["--allow-other"])).access, Access::Everyone);
+        assert_eq!(config(typed(&["--cache-dir", "/c", "--cache-size", "0"])).cache, None);
+        let cache = config(typed(&["--cache-dir", "/c"])).cache;
+        assert_eq!(cache, Some(CacheConfig { dir: "/c".into(), quota_bytes: 10 << 30 }));
         assert_eq!(config(typed(&["-o", "allow_other,ro"])).access, Access::Everyone);
     }
 

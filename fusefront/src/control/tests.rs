@@ -36,6 +36,7 @@ fn report(mountpoint: &str) -> Report {
         reads: Reads {
             requests: 3,
             replied_bytes: 3 << 20,
+            l2_bytes: 0,
             l1_bytes: 2 << 20,
             host_bytes: 1 << 20,
             readahead_bytes: 0,
@@ -56,6 +57,7 @@ fn report(mountpoint: &str) -> Report {
             l1_bytes: 1 << 20,
             resident_bytes: 16 << 20,
         },
+        cache: None,
         kernel: Kernel {
             read_ahead_kb: Some(128),
             read_ahead_error: Some("permission denied".to_owned()),

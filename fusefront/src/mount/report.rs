@@ -1,8 +1,12 @@
 //! Gathers what `wormhole status` shows: counters read where they are, nothing asked of host or kernel.
 
-use std::{process, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process,
+    time::Duration,
+};
 
-use engine::cache::L1;
+use engine::cache::{L1, l2::L2Stats};
 use tokio::time::Instant;
 use transport::Client;
 use uring::Pool;
@@ -10,10 +14,10 @@ use uring::Pool;
 use super::bound;
 use crate::{
     bdi,
-    config::OnDisconnect,
+    config::{MountConfig, OnDisconnect},
     mountinfo::MountInfo,
     stats::Stats,
-    status::{Kernel, Memory, Reads, Report, Session},
+    status::{Cache, Kernel, Memory, Reads, Report, Session},
     vfs::Vfs,
 };
 
@@ -23,17 +27,21 @@ pub(super) struct Reporter {
     on_disconnect: OnDisconnect,
     deadline: Duration,
     read_ahead_error: Option<String>,
+    cache_dir: Option<PathBuf>,
     mounted: Instant,
 }
 
 impl Reporter {
     /// For a mount made now; `read_ahead_error` says why the kernel's read-ahead could not be raised.
-    pub(super) fn new(
-        info: MountInfo,
-        (on_disconnect, deadline): (OnDisconnect, Duration),
-        read_ahead_error: Option<String>,
-    ) -> Reporter {
-        Reporter { info, on_disconnect, deadline, read_ahead_error, mounted: Instant::now() }
+    pub(super) fn new(info: MountInfo, config: &MountConfig, read_ahead_error: Option<String>) -> Reporter {
+        Reporter {
+            info,
+            on_disconnect: config.on_disconnect,
+            deadline: config.deadline,
+            read_ahead_error,
+            cache_dir: config.cache.as_ref().map(|cache| cache.dir.clone()),
+            mounted: Instant::now(),
+        }
     }
 
     /// The mount now.
@@ -68,6 +76,7 @@ impl Reporter {
                 l1_bytes: l1.stats().bytes,
                 resident_bytes: memory.resident_bytes as u64,
             },
+            cache: self.cache_dir.as_ref().zip(vfs.l2()).map(|(dir, l2)| cache(dir, &l2.stats(), stats)),
             kernel: Kernel {
                 read_ahead_kb: bdi::read_ahead_kb(&self.info.device),
                 read_ahead_error: self.read_ahead_error.clone(),
@@ -105,6 +114,27 @@ fn session(client: &Client) -> Session {
     }
 }
 
+fn cache(dir: &Path, l2: &L2Stats, stats: &Stats) -> Cache {
+    Cache {
+        dir: dir.display().to_string(),
+        quota_bytes: l2.quota_bytes,
+        bytes: l2.bytes,
+        chunks: l2.records,
+        region_bytes: l2.region_bytes,
+        pinned_files: l2.pinned_files,
+        is_loading: l2.is_loading,
+        is_direct: l2.is_direct,
+        degraded: l2.degraded.clone(),
+        misses: l2.misses,
+        written_bytes: l2.written_bytes,
+        dropped: l2.dropped,
+        evicted: l2.evicted,
+        corrupt: l2.corrupt,
+        errors: l2.read_errors + l2.write_errors,
+        carried_over: stats.l2_carried.get(),
+    }
+}
+
 /// A text that the host may have chosen, as one line that moves no cursor of a terminal.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
@@ -115,6 +145,7 @@ fn reads(stats: &Stats) -> Reads {
         requests: stats.reads.get(),
         replied_bytes: stats.read_bytes.get(),
         l1_bytes: stats.l1_bytes.get(),
+        l2_bytes: stats.l2_bytes.get(),
         host_bytes: stats.host_bytes(),
         readahead_bytes: stats.host_readahead_bytes.get(),
         readahead_cancelled: stats.readahead_cancelled.get(),

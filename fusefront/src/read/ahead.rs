@@ -45,6 +45,7 @@ impl Inner {
                 false => plan::class_at(at, end, Whole::Never, version.size.0),
             };
             let key = BlockKey::at(reader.content.key(), class, at);
+            let key = self.block_on_disk(&reader.content, version, key);
             all &= self.fetch_block_ahead(reader, version, key, ahead_for);
             Some(key.extent(version.size).end().0)
         });

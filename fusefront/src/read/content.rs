@@ -20,7 +20,7 @@ use std::{
 use bytes::Bytes;
 use engine::cache::ContentKey;
 use parking_lot::Mutex;
-use wire::{Extent, Version, chunk::ContentHash, limits::READ_BYTES_MAX};
+use wire::{Extent, FileId, Version, chunk::ContentHash, limits::READ_BYTES_MAX};
 
 use super::{HandedOut, Spent};
 
@@ -32,6 +32,7 @@ pub(super) const RANGES_MAX: usize = 10 * 1024;
 /// Handles that were opened at one version share it, since they share the kernel's pages: what one was given, another
 /// may read.
 pub struct Content {
+    file: Named,
     /// One look at the host at a time.
     pub(super) gate: tokio::sync::Mutex<()>,
     state: Mutex<State>,
@@ -41,12 +42,40 @@ pub struct Content {
 
 struct State {
     standing: Standing,
-    /// The name of its blocks in the caches; stays when the contents move to a new version.
+    /// The name of its blocks in memory; stays when the contents move to a new version.
     key: ContentKey,
+    /// The name of its chunks on the disk, of this very version; `None` when they may not be kept.
+    kept_as: Option<ContentKey>,
     version: Version,
     settled: bool,
     /// `None` when what was handed out is not known in full.
     ledger: Option<Ledger>,
+}
+
+/// What names a file for as long as it exists.
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    /// Of which host.
+    pub(super) host_key: [u8; 32],
+    /// In which of its shares.
+    pub(super) share: Box<[u8]>,
+    /// Which file.
+    pub(super) id: FileId,
+}
+
+impl Named {
+    /// The name of its contents at a version. Of a version that does not tell every change they are met again by other
+    /// bytes: `salt` then is a number that nobody else has, else zero.
+    pub(super) fn at(&self, version: &Version, salt: u64) -> ContentKey {
+        let share = [&*self.share, &salt.to_le_bytes()].concat();
+        ContentKey::new(&self.host_key, &share, &self.id, version)
+    }
+
+    /// The name under which chunks of a version may outlive the mount: it must tell every change, and the number of a
+    /// file without a birth time is that of another one some day.
+    fn kept_as(&self, version: &Version, settled: bool) -> Option<ContentKey> {
+        (settled && self.id.birth != 0).then(|| self.at(version, 0))
+    }
 }
 
 /// Ranges that all ledgers of a mount may hold together: 64 GiB read in order, 4 MiB of memory.
@@ -138,6 +167,7 @@ impl Drop for Ledger {
 
 impl Content {
     pub(super) fn new(
+        file: Named,
         key: ContentKey,
         (version, settled): (Version, bool),
         handed_out: HandedOut,
@@ -147,9 +177,10 @@ impl Content {
             HandedOut::Nothing => Some(Ledger { ranges: BTreeMap::new(), budget }),
             HandedOut::Unknown => None,
         };
-        let state = State { standing: Standing::Current, key, version, settled, ledger };
+        let kept_as = file.kept_as(&version, settled);
+        let state = State { standing: Standing::Current, key, kept_as, version, settled, ledger };
         let gate = tokio::sync::Mutex::new(());
-        Content { gate, state: Mutex::new(state), current: AtomicBool::new(true) }
+        Content { file, gate, state: Mutex::new(state), current: AtomicBool::new(true) }
     }
 
     /// The version that reads are of, unless it is in doubt.
@@ -163,9 +194,16 @@ impl Content {
         self.state.lock().version
     }
 
-    /// The name of its blocks in the caches.
+    /// The name of its blocks in memory.
     pub(super) fn key(&self) -> ContentKey {
         self.state.lock().key
+    }
+
+    /// The name of its chunks of `version` on the disk, if it is that one now and they may be kept there.
+    pub(super) fn kept_as(&self, version: &Version) -> Option<ContentKey> {
+        let state = self.state.lock();
+        let is_good = state.standing == Standing::Current && state.version == *version;
+        state.kept_as.filter(|_| is_good)
     }
 
     /// Gives the blocks read from here on a name of their own: those of a version that does not tell every change may
@@ -244,6 +282,7 @@ impl Content {
             state.standing = Standing::Current;
             state.version = version;
             state.settled = settled;
+            state.kept_as = self.file.kept_as(&version, settled);
             self.current.store(true, Relaxed);
         }
     }

@@ -21,7 +21,7 @@ use crate::error::VfsError;
 const PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
 
 /// Why a look at the host came to nothing.
-enum Failed {
+pub(super) enum Failed {
     /// The file changed meanwhile: look again.
     Moved,
     For(VfsError),
@@ -138,7 +138,7 @@ impl Inner {
     }
 
     /// Which ranges are the same in the host's file at `version`.
-    async fn verify(
+    pub(super) async fn verify(
         &self,
         target: &Target,
         version: &Version,

@@ -8,6 +8,8 @@ use transport::Trip;
 /// The time of a read that is not its own threads'.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spent {
+    /// For the disk of this machine.
+    pub l2: Duration,
     /// Until a request was sent: for memory, for a session, or because the host was busy.
     pub wait: Duration,
     /// From there until its answer was whole, without the host's part.
@@ -18,11 +20,19 @@ pub struct Spent {
     pub host_read: Duration,
 }
 
-/// When a fetch was begun, sent and answered.
+/// When a fetch was begun and where it went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Transit {
     pub(super) begun: Instant,
-    pub(super) trip: Trip,
+    pub(super) by: By,
+}
+
+/// Where a block came from, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// From the disk of this machine, at this moment.
+    Disk(Instant),
+    Host(Trip),
 }
 
 impl Spent {
@@ -31,7 +41,14 @@ impl Spent {
     /// Of a fetch that was under way already, only the rest counts; the host's part of that rest is taken to be as large
     /// as its part of the whole, since nobody knows when it was.
     pub(super) fn add(&mut self, since: Instant, transit: &Transit) -> Instant {
-        let Transit { begun, trip: Trip { sent, arrived, host } } = *transit;
+        let Transit { begun, by } = *transit;
+        let Trip { sent, arrived, host } = match by {
+            By::Host(trip) => trip,
+            By::Disk(arrived) => {
+                self.l2 += arrived.saturating_duration_since(since.max(begun));
+                return since.max(arrived);
+            }
+        };
         self.wait += sent.saturating_duration_since(since.max(begun));
         let whole = arrived.saturating_duration_since(sent);
         let rest = arrived.saturating_duration_since(since.max(sent));
@@ -63,7 +80,7 @@ mod tests {
 
     fn transit(start: Instant, begun: u64, sent: u64, arrived: u64, host: Timing) -> Transit {
         let trip = Trip { sent: start + US(sent), arrived: start + US(arrived), host };
-        Transit { begun: start + US(begun), trip }
+        Transit { begun: start + US(begun), by: By::Host(trip) }
     }
 
     #[test]
@@ -72,7 +89,10 @@ mod tests {
         let mut spent = Spent::default();
         let host = Timing { queue: US(10), read: US(20), bound: None };
         let next = spent.add(start, &transit(start, 5, 7, 107, host));
-        assert_eq!(spent, Spent { wait: US(2), wire: US(70), host_queue: US(10), host_read: US(20) });
+        assert_eq!(
+            spent,
+            Spent { l2: US(0), wait: US(2), wire: US(70), host_queue: US(10), host_read: US(20) }
+        );
         assert_eq!(next, start + US(107));
     }
 
@@ -85,6 +105,15 @@ mod tests {
         assert_eq!(spent, Spent { wire: US(30), host_read: US(20), ..Spent::default() });
         let over = spent.add(start + US(200), &transit(start, 0, 0, 100, host));
         assert_eq!((spent.wire, over), (US(30), start + US(200)), "it was over before");
+    }
+
+    #[test]
+    fn a_disk_takes_what_is_left_of_its_fetch() {
+        let start = Instant::now(); // clock: a moment to count from
+        let mut spent = Spent::default();
+        let transit = Transit { begun: start, by: By::Disk(start + US(100)) };
+        assert_eq!(spent.add(start + US(40), &transit), start + US(100));
+        assert_eq!(spent, Spent { l2: US(60), ..Spent::default() });
     }
 
     #[test]

@@ -70,7 +70,7 @@ impl Rig {
         let pool = Pool::new(PoolConfig::with_capacity(memory_mib << 20)).unwrap();
         let stats = Arc::new(Stats::default());
         let limits = Limits::for_memory(pool.capacity_bytes() as u64);
-        let config = ReadConfig { host_key, ahead_deadline: PATIENCE, limits };
+        let config = ReadConfig { host_key, ahead_deadline: PATIENCE, limits, l2: None };
         let path = ReadPath::new(client.clone(), L1::new(pool.clone()), lane.handle(), config, stats.clone());
         Rig { path, client, stats, pool, lane, host: Some(host), folder, bytes, _state: state }
     }

@@ -128,7 +128,7 @@ impl Cursor {
             let strides = ahead / step.bytes;
             let on_time = ahead.is_multiple_of(step.bytes) && (1..=STRIDES_SKIPPED_MAX).contains(&strides);
             return (on_time && read.len.0 <= step.len)
-                .then_some(Match { distance: strides - 1, way: Way::Strides(strides) });
+                .then(|| Match { distance: strides - 1, way: Way::Strides(strides) });
         }
         let inside = start >= self.low && end <= self.end;
         let forward = (inside

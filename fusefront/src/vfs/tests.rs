@@ -81,7 +81,7 @@ impl Rig {
         let pool = Pool::new(PoolConfig::with_capacity(32 << 20)).unwrap();
         let (l1, stats) = (L1::new(pool.clone()), Arc::new(Stats::default()));
         let limits = Limits { window_bytes_min: 1 << 20, window_bytes_max: 4 << 20 };
-        let read_config = ReadConfig { host_key, ahead_deadline: PATIENCE, limits };
+        let read_config = ReadConfig { host_key, ahead_deadline: PATIENCE, limits, l2: None };
         let reads = ReadPath::new(client.clone(), l1.clone(), lane.handle(), read_config, stats.clone());
         let root = root(&client.welcome().shares);
         let vfs = Vfs::new(VfsParts { client, lane: lane.handle(), root, reads, stats });

@@ -144,7 +144,7 @@ fn write_noise(path: &Path, len: u64) {
 }
 
 /// Polls until it is so, within [`PATIENCE`].
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now(); // clock: the bound of a real wait
     while !is_so() {
         assert!(start.elapsed() < PATIENCE, "not in time: {what}");

@@ -59,7 +59,8 @@ impl Logging {
 
     fn mount(&self) -> Mount {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wormhole"));
-        command.env("XDG_RUNTIME_DIR", self.folder.path()).stdin(Stdio::null());
+        command.env("XDG_RUNTIME_DIR", self.folder.path()).env("XDG_CACHE_HOME", self.folder.path());
+        command.stdin(Stdio::null());
         let log = self.folder.path().join("mount.log");
         let log = log.to_str().unwrap();
         let ticket = format!("@{}", self.folder.path().join("ticket").display());

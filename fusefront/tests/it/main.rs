@@ -7,6 +7,7 @@
 
 mod changes;
 mod command;
+mod disk;
 mod failure;
 mod hostile;
 mod life;

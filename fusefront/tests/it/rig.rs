@@ -22,6 +22,7 @@ use nix::{
 };
 use tempfile::TempDir;
 use wire::Name;
+use wormhole_fusefront::status::Report;
 
 /// Far beyond what anything here takes: a test that meets it hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -79,7 +80,8 @@ impl Rig {
     /// `wormhole` with a place of its own for sockets.
     pub(crate) fn wormhole(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wormhole"));
-        command.env("XDG_RUNTIME_DIR", self.scratch.path()).stdin(Stdio::null());
+        command.env("XDG_RUNTIME_DIR", self.scratch.path()).env("XDG_CACHE_HOME", self.scratch.path());
+        command.stdin(Stdio::null());
         for variable in ["WORMHOLE_LOG", "WORMHOLE_CONFIG", "WORMHOLE_MEMORY", "WORMHOLE_METRICS"] {
             command.env_remove(variable);
         }
@@ -89,6 +91,13 @@ impl Rig {
     /// Runs `wormhole` to its end.
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         finish(self.wormhole().args(arguments))
+    }
+
+    /// What `wormhole status --json` says of a mount.
+    pub(crate) fn status(&self, mount: &Mount) -> Report {
+        let output = finish(self.wormhole().arg("status").arg("--json").arg(mount.path()));
+        let mut reports: Vec<Report> = serde_json::from_slice(&output.stdout).unwrap();
+        reports.remove(0)
     }
 
     pub(crate) fn mount(&self) -> Mount {

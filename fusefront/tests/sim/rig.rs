@@ -179,7 +179,7 @@ impl Sim {
         let pool = Pool::new(PoolConfig::with_capacity(profile.mount_bytes)).unwrap();
         let (l1, stats) = (L1::new(pool.clone()), Arc::new(Stats::default()));
         let limits = Limits { window_bytes_min: 1 << 20, window_bytes_max: 4 << 20 };
-        let config = ReadConfig { host_key, ahead_deadline: Duration::from_secs(30), limits };
+        let config = ReadConfig { host_key, ahead_deadline: Duration::from_secs(30), limits, l2: None };
         let lane = Handle::current();
         let reads = ReadPath::new(client.clone(), l1.clone(), lane.clone(), config, stats.clone());
         let root = match client.welcome().shares.as_slice() {

@@ -81,6 +81,7 @@ impl Rig {
             host_key,
             ahead_deadline: Duration::from_secs(30),
             limits: Limits::for_memory(memory as u64),
+            l2: None,
         };
         let reads = ReadPath::new(client.clone(), l1, Handle::current(), config, stats.clone());
         let share = client.welcome().shares[0].clone();

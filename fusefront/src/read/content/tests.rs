@@ -14,8 +14,9 @@ pub(crate) fn content(version: Version, settled: bool) -> Arc<Content> {
 
 fn content_within(version: Version, settled: bool, budget: &Arc<LedgerBudget>) -> Arc<Content> {
     let id = FileId { fs: 1, inode: 2, birth: 3 };
-    let key = ContentKey::new(&[0; 32], b"share", &id, &version);
-    Arc::new(Content::new(key, (version, settled), HandedOut::Nothing, budget.clone()))
+    let file = Named { host_key: [0; 32], share: (*b"share").into(), id };
+    let key = file.at(&version, 0);
+    Arc::new(Content::new(file, key, (version, settled), HandedOut::Nothing, budget.clone()))
 }
 
 fn bytes(len: usize) -> Bytes {

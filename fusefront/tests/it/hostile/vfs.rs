@@ -60,7 +60,7 @@ impl Rig {
         let pool = Pool::new(PoolConfig::with_capacity(16 << 20)).unwrap();
         let (l1, stats) = (L1::new(pool.clone()), Arc::new(Stats::default()));
         let limits = Limits { window_bytes_min: 1 << 20, window_bytes_max: 4 << 20 };
-        let config = ReadConfig { host_key, ahead_deadline: SOON, limits };
+        let config = ReadConfig { host_key, ahead_deadline: SOON, limits, l2: None };
         let reads = ReadPath::new(client.clone(), l1.clone(), lane.handle(), config, stats.clone());
         let root = root(&usable(&client.welcome()));
         let vfs = Vfs::new(VfsParts { client, lane: lane.handle(), root, reads, stats });

@@ -65,7 +65,8 @@ impl Kernel {
     pub(super) fn new(client: Client, pool: Pool, host_key: [u8; 32], root: Root) -> Kernel {
         let (lane, l1, stats) = (Handle::current(), L1::new(pool), Arc::new(Stats::default()));
         let memory = l1.capacity_bytes() as u64;
-        let config = ReadConfig { host_key, ahead_deadline: PATIENCE, limits: Limits::for_memory(memory) };
+        let config =
+            ReadConfig { host_key, ahead_deadline: PATIENCE, limits: Limits::for_memory(memory), l2: None };
         let reads = ReadPath::new(client.clone(), l1, lane.clone(), config, stats.clone());
         let root = match root {
             Root::Share => MountRoot::Share(client.welcome().shares[0].clone()),

@@ -122,7 +122,10 @@ fn the_text_says_what_the_json_does() {
     {
         assert!(text.contains(part), "{part}: {text}");
     }
-    assert!(text.contains("3.0 MiB in 3 requests: 2.0 MiB from memory, 1.0 MiB from the host"), "{text}");
+    assert!(
+        text.contains("3.0 MiB in 3 requests: 2.0 MiB from memory, 0 B from disk, 1.0 MiB from the host"),
+        "{text}"
+    );
     assert!(text.contains("128 KiB (could not be raised: permission denied)"), "{text}");
     let lost = Report { session: Session { connected: false, ..report("/a").session }, ..report("/a") };
     assert!(lost.to_string().contains("NOT connected"), "{lost}");

@@ -90,6 +90,22 @@ impl Bench {
         start.elapsed()
     }
 
+    /// The time of reading small files all over the store, `DEPTH` at once.
+    async fn read_each(&self, l2: &L2) -> Duration {
+        let start = Instant::now();
+        let mut reads = JoinSet::new();
+        for i in 0..RANDOM_READS {
+            if reads.len() == DEPTH {
+                reads.join_next().await;
+            }
+            let (l2, number) = (l2.clone(), (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20) % 1_000_000);
+            let extent = Extent::new(0, 4096);
+            reads.spawn(async move { l2.get(key(number), extent).await.expect("it was written") });
+        }
+        while reads.join_next().await.is_some() {}
+        start.elapsed()
+    }
+
     /// The same of a plain file.
     async fn read_file(&self, file: &Arc<File>, extents: impl Iterator<Item = Extent>) -> Duration {
         let start = Instant::now();
@@ -277,6 +293,25 @@ fn recovery(c: &mut Criterion) {
                 })
                 .sum()
         });
+    });
+    // Another life each: the index page, the record and its hash.
+    let l2 = bench.open(quota);
+    while l2.stats().is_loading {
+        std::thread::yield_now();
+    }
+    group.throughput(Throughput::Elements(RANDOM_READS));
+    group.bench_function("first_reads_of_10k_among_1M", |b| {
+        b.iter_custom(|passes| {
+            (0..passes)
+                .map(|_| {
+                    l2.doubt_all();
+                    bench.runtime.block_on(bench.read_each(&l2))
+                })
+                .sum()
+        });
+    });
+    group.bench_function("reads_of_10k_among_1M", |b| {
+        b.iter_custom(|passes| (0..passes).map(|_| bench.runtime.block_on(bench.read_each(&l2))).sum());
     });
     group.finish();
 }

@@ -31,6 +31,7 @@ mod store;
 mod verify;
 mod write;
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,7 +73,8 @@ pub struct L2Config {
     pub quota_bytes: u64,
     /// What the file system keeps free: the cache gives up regions below it.
     pub free_floor_bytes: u64,
-    /// Bytes of offers that wait to be written at most; they keep their slots meanwhile.
+    /// Bytes of offers that wait to be written at most; they keep their slots meanwhile, as do up to 8 MiB being
+    /// written. At most an eighth of the pool, so that readers are not kept waiting for slots.
     pub queue_bytes_max: usize,
     /// How long a read of the disk may take; then it is a miss.
     pub read_deadline: Duration,
@@ -270,6 +272,17 @@ impl L2 {
         let state = self.shared.state.lock();
         let number = state.index.find(content.file(), u32::try_from(chunk.0).ok()?)?;
         Some(state.index.get(number).content()).filter(|other| *other != content)
+    }
+
+    /// [`L2::other_version`] of each of these chunks, those that have one.
+    pub fn other_versions(&self, content: ContentKey, chunks: Range<u64>) -> Vec<(ChunkIndex, ContentKey)> {
+        let mut others = Vec::new();
+        for chunk in chunks {
+            // The lock is taken anew for each: readers come in between.
+            let chunk = ChunkIndex(chunk);
+            others.extend(self.other_version(content, chunk).map(|other| (chunk, other)));
+        }
+        others
     }
 
     /// The BLAKE3 of a chunk's bytes, from the index: at most one read of 4 KiB for 56 chunks that were written together.

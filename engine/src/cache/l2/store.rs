@@ -19,6 +19,8 @@ use crate::cache::key::{ContentKey, FileKey};
 
 /// Writes under way at most: enough for a disk, and few enough that eviction need not wait long for them.
 pub(super) const WRITES_MAX: usize = 8;
+/// Offers of one write at most, of small files.
+const OFFERS_MAX: usize = 256;
 /// How often the directory is looked at: others get room, and partly filled index pages are written, within this time.
 const TICK: Duration = Duration::from_millis(400);
 /// How long offers are dropped unseen where there was no room for one.
@@ -146,7 +148,7 @@ impl Store {
 
     /// Hashes and places the next offers.
     async fn write_some(&mut self) {
-        let offers = self.shared.queue.take(super::write::WRITE_BYTES_MAX, super::write::RECORDS_MAX / 8);
+        let offers = self.shared.queue.take(super::write::WRITE_BYTES_MAX, OFFERS_MAX);
         let mut chunks = Vec::new();
         for offer in offers {
             let parts = offer.bytes.len().div_ceil(CHUNK);

@@ -12,6 +12,8 @@ use wormhole_engine::cache::{
     l2::{DirectIo, L2Config, Offered},
 };
 
+use crate::mounts::Mounted;
+
 use super::shelf::{File, MIB, PATIENCE, Shelf, until};
 
 /// A store over a disk that does as it is told.
@@ -150,6 +152,26 @@ async fn a_directory_that_is_deleted_is_made_again() {
     l2.flush(PATIENCE).await.unwrap();
     assert_eq!((again.check(&l2).await, l2.stats().degraded), (MIB, None));
     assert!(shelf.first_region().exists());
+}
+
+#[tokio::test]
+async fn a_full_file_system_is_lived_with() {
+    let shelf = Shelf::new();
+    let Some(_mounted) = Mounted::with(shelf.path(), "size=22m") else { return };
+    let l2 = shelf.open(64);
+    for i in 0..60 {
+        shelf.fill(&l2, File::new(i, MIB)).await;
+    }
+    let stats = l2.stats();
+    assert_eq!((stats.regions, stats.degraded, stats.dropped), (5, None, 0), "what there is is written anew");
+    assert_eq!(File::new(59, MIB).check(&l2).await, MIB);
+    // Somebody else needs the rest: what is left below the floor is given back.
+    l2.close(PATIENCE).await.unwrap();
+    let l2 = shelf.open_with(&L2Config { free_floor_bytes: 12 * MIB, ..shelf.config(64) });
+    until(|| l2.stats().regions <= 2).await;
+    assert_eq!(File::new(59, MIB).check(&l2).await, MIB);
+    l2.close(PATIENCE).await.unwrap();
+    until(|| shelf.pool.stats().lent_bytes == 0).await;
 }
 
 #[tokio::test]

@@ -39,7 +39,7 @@ async fn child() {
 
 #[tokio::test]
 async fn after_a_kill_every_byte_served_is_right() {
-    let rounds: u64 = std::env::var("WORMHOLE_KILLS").map_or(25, |count| count.parse().unwrap());
+    let rounds: u64 = std::env::var("WORMHOLE_KILLS").map_or(100, |count| count.parse().unwrap());
     let shelf = Shelf::new();
     let mut served = 0;
     for round in 0..rounds {

@@ -1,6 +1,9 @@
 //! What is put in comes out, now and after a restart.
 
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::{
+    io::Write,
+    os::unix::fs::{FileExt, PermissionsExt},
+};
 
 use bytes::Bytes;
 use uring::SlotClass;
@@ -152,6 +155,7 @@ async fn unchanged_chunks_move_to_a_new_version() {
     let chunks = [ChunkIndex(0), ChunkIndex(1), ChunkIndex(9)];
     for chunk in chunks {
         assert_eq!(l2.other_version(new.key(), chunk), Some(old.key()));
+        assert_eq!(l2.other_versions(new.key(), chunk.0..100)[0], (chunk, old.key()));
         let bytes = old.bytes(Extent::new(chunk.0 * CHUNK_BYTES, CHUNK_BYTES));
         assert_eq!(l2.hash_of(old.key(), chunk).await, Some(ContentHash::of(&bytes)));
     }
@@ -199,6 +203,46 @@ async fn bytes_that_lie_anyhow_in_memory_are_copied() {
     assert_eq!(file.check(&l2).await, file.size);
     assert_eq!(l2.stats().copied_bytes, file.size);
     assert_eq!(l2.offer(file.key(), ChunkIndex(0), heap), Offered::Present);
+}
+
+#[tokio::test]
+async fn whatever_lies_in_the_directory_it_opens_and_serves() {
+    let shelf = Shelf::new();
+    std::fs::create_dir(shelf.path()).unwrap();
+    let file = File::new(1, 5 * MIB);
+    for (number, size) in [(1, 0), (2, 5), (3, 4096), (4, 4 * MIB + 17), (5, 9 * MIB), (6, 100 * MIB)] {
+        let garbage = File::new(number, size).bytes(Extent::new(0, size));
+        std::fs::write(shelf.path().join(format!("region-{number:016x}")), garbage).unwrap();
+    }
+    for name in
+        ["region-", "region-xyz", "region-00000000000000001", "member-0000000000000000", "pins", "other"]
+    {
+        std::fs::write(shelf.path().join(name), b"12345678abc").unwrap();
+    }
+    let l2 = shelf.open(64);
+    until(|| !l2.stats().is_loading).await;
+    assert_eq!((l2.stats().records, l2.stats().pinned_files), (0, 1));
+    assert!(super::shelf::dir_bytes(&shelf.path()) <= 64 * MIB);
+    shelf.fill(&l2, file).await;
+    assert_eq!(file.check(&l2).await, file.size);
+}
+
+#[tokio::test]
+async fn it_works_in_memory_too() {
+    let mut shelf = Shelf::new();
+    match tempfile::TempDir::new_in("/dev/shm") {
+        Ok(dir) => shelf.dir = dir,
+        Err(why) => {
+            return std::io::stderr().write_all(format!("SKIPPED: no tmpfs: {why}\n").as_bytes()).unwrap();
+        }
+    }
+    let l2 = shelf.open(64);
+    let file = File::new(1, 5 * MIB + 1);
+    shelf.fill(&l2, file).await;
+    l2.close(PATIENCE).await.unwrap();
+    let l2 = shelf.open(64);
+    until(|| !l2.stats().is_loading).await;
+    assert_eq!(file.check(&l2).await, file.size);
 }
 
 #[tokio::test]

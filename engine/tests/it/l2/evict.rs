@@ -119,6 +119,23 @@ async fn served_as(l2: &L2, new: File, old: File) {
 }
 
 #[tokio::test]
+async fn a_place_that_was_written_anew_meanwhile_is_a_miss() {
+    let shelf = Shelf::new();
+    let l2 = shelf.open(24);
+    let file = File::new(1, MIB);
+    shelf.fill(&l2, file).await;
+    // Checked once, so that no hash stands between its place and a reader.
+    file.check(&l2).await;
+    let found = l2.find(file.key(), Extent::new(0, MIB)).unwrap();
+    for i in 10..60 {
+        shelf.fill(&l2, File::new(i, MIB)).await;
+    }
+    let slot = shelf.pool.lend(found.class()).await;
+    let miss = l2.read(found, slot).await.unwrap_err();
+    assert!(miss.slot.is_some() && l2.stats().corrupt == 0);
+}
+
+#[tokio::test]
 async fn a_smaller_quota_holds_from_the_start() {
     let shelf = Shelf::new();
     let l2 = shelf.open(64);

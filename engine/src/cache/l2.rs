@@ -38,7 +38,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use uring::{Pool, Ring, Slot};
+use uring::{Pool, PoolConfig, Ring, Slot};
 use wire::chunk::{ChunkIndex, ContentHash};
 use wire::{CHUNK_BYTES, Extent};
 
@@ -61,6 +61,8 @@ const REGION_BYTES_MIN: u64 = 4 << 20;
 const REGION_BYTES_MAX: u64 = 256 << 20;
 /// The least quota: the reserve and three regions, one being written, one full and one on its way out.
 const QUOTA_BYTES_MIN: u64 = RESERVE_BYTES + 3 * REGION_BYTES_MIN;
+/// The store's own buffers: a record being written again, one being verified, and index pages.
+const SCRATCH_BYTES: usize = 4 << 20;
 /// Commands that wait for the store's thread at most.
 const COMMANDS_MAX: usize = 64;
 
@@ -149,7 +151,9 @@ impl L2 {
             regions_bytes: (config.quota_bytes - RESERVE_BYTES).min(regions_max),
             free_floor_bytes: config.free_floor_bytes,
         };
-        let dir = Dir::open(&config.dir, &pool, config.direct == DirectIo::Probed)?;
+        let scratch = PoolConfig { capacity_bytes: SCRATCH_BYTES, idle_floor_bytes: 0 };
+        let scratch = Pool::new(scratch).map_err(|source| L2Error::Memory { source })?;
+        let dir = Dir::open(&config.dir, &scratch, config.direct == DirectIo::Probed)?;
         let failed = |source| L2Error::Dir { path: config.dir.clone(), source };
         let mut state = State::empty(dir.is_direct(), dir.pins().map_err(failed)?);
         state.is_loading = true;
@@ -167,6 +171,7 @@ impl L2 {
         let shared = Arc::new(Shared {
             ring,
             pool,
+            scratch,
             quota_bytes: config.quota_bytes,
             read_deadline: config.read_deadline,
             state: parking_lot::Mutex::new(state),

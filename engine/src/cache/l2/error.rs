@@ -38,6 +38,13 @@ pub enum L2Error {
         #[source]
         source: io::Error,
     },
+    /// There is no memory for the store's own buffers; the process is at its limit.
+    #[error("memory for the disk cache")]
+    Memory {
+        /// What the pool says.
+        #[source]
+        source: uring::PoolError,
+    },
     /// So many files are pinned already; unpin some.
     #[error("{most} files are pinned already, which is the most")]
     Pins {

@@ -158,7 +158,7 @@ impl Store {
         let start = u64::from(first.chunk) * CHUNK_BYTES;
         let end = u64::from(last.chunk) * CHUNK_BYTES + u64::from(last.len());
         let Some(found) = self.shared.find(first.content(), Extent::new(start, end - start)) else { return };
-        let Ok(slot) = timeout(SLOT_WAIT_MAX, self.shared.pool.lend(found.class())).await else { return };
+        let Ok(slot) = timeout(SLOT_WAIT_MAX, self.shared.scratch.lend(found.class())).await else { return };
         let Ok(hit) = self.shared.fill(&found, slot, For::Upkeep).await else { return };
         let mut chunks = Vec::new();
         for entry in run {

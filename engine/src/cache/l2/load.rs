@@ -103,7 +103,7 @@ async fn read_pages(shared: &Shared, at: u16, number: u64, first: u32) -> Option
         let offset = region.page_offset((first + count).checked_sub(1)?)?;
         (Arc::clone(&region.file), offset, count)
     };
-    let slot = timeout(shared.read_deadline, shared.pool.lend(SlotClass::Chunk128K)).await.ok()?;
+    let slot = timeout(shared.read_deadline, shared.scratch.lend(SlotClass::Chunk128K)).await.ok()?;
     let range = SlotRange::first(count as usize * BLOCK_BYTES);
     let answer = timeout(shared.read_deadline, shared.ring.read_at(ReadAt { file, slot, range, offset }));
     let answer = answer.await.ok()?;

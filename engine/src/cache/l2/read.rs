@@ -344,7 +344,8 @@ impl Shared {
             let offset = home.page_offset(page.page).ok_or(Unreadable::Lost)?;
             (page, number, Arc::clone(&home.file), offset)
         };
-        let slot = self.pool.try_lend(SlotClass::Page4K).ok_or(Unreadable::NotNow)?;
+        let lent = timeout(self.read_deadline, self.scratch.lend(SlotClass::Page4K)).await;
+        let slot = lent.map_err(|_| Unreadable::NotNow)?;
         let read = ReadAt { file, slot, range: SlotRange::first(BLOCK_BYTES), offset };
         let answer = timeout(self.read_deadline, self.ring.read_at(read)).await;
         let answer = answer.map_err(|_| Unreadable::NotNow)?;

@@ -18,7 +18,10 @@ use crate::cache::key::ContentKey;
 
 pub(super) struct Shared {
     pub(super) ring: Ring,
+    /// Of the process: for reads whose slot is theirs.
     pub(super) pool: Pool,
+    /// The store's own: readers fill the other to the last slot, and wait for what is read into this one.
+    pub(super) scratch: Pool,
     pub(super) quota_bytes: u64,
     pub(super) read_deadline: Duration,
     /// Nothing is awaited and no I/O done while it is held.

@@ -242,7 +242,7 @@ impl Store {
     async fn retry(&mut self) {
         if self.dir.is_gone() {
             let path = self.dir.path().to_owned();
-            match Dir::open(&path, &self.shared.pool, self.allow_direct) {
+            match Dir::open(&path, &self.shared.scratch, self.allow_direct) {
                 Ok(dir) => {
                     self.forget_everything();
                     self.shared.state.lock().is_direct = dir.is_direct();

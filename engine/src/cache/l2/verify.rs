@@ -65,7 +65,7 @@ impl L2 {
             verified.unread += 1;
             return;
         };
-        let slot = self.shared.pool.lend(found.class()).await;
+        let slot = self.shared.scratch.lend(found.class()).await;
         match self.shared.fill(&found, slot, For::Upkeep).await {
             Ok(_) => {
                 verified.good += 1;

@@ -139,7 +139,7 @@ impl Store {
         }
         if as_is < range.len() {
             let rest = &whole[range.start + as_is..range.end];
-            let padded = copy_padded(&self.shared.pool, rest)?;
+            let padded = copy_padded(&self.shared.scratch, rest)?;
             self.shared.counters.copied_bytes.add(rest.len() as u64);
             parts.push(Part { range: 0..padded.len(), whole: padded });
         }

@@ -196,9 +196,14 @@ impl Dir {
     }
 
     /// Whether the pins may have changed since `seen`, which is brought up to date.
+    ///
+    /// Two changes within one tick of the file system's clock have one time: a file that is this young is read again.
     pub(super) fn pins_changed(&self, seen: &mut Option<SystemTime>) -> bool {
+        const YOUNG: Duration = Duration::from_secs(2);
         let now = std::fs::metadata(self.path.join(PINS)).and_then(|meta| meta.modified()).ok();
-        std::mem::replace(seen, now) != now
+        // clock: compared with the file's, which is the same clock.
+        let is_young = now.is_some_and(|time| time.elapsed().map_or(true, |age| age < YOUNG));
+        std::mem::replace(seen, now) != now || is_young
     }
 
     pub(super) fn path(&self) -> &Path {

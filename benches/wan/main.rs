@@ -65,7 +65,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         }
         let (mut shares, mut first_bytes, mut demands) = (Vec::new(), Vec::new(), Vec::new());
         for run in 1..=runs {
-            let mut pass = Pass::start(profile)?;
+            let mut pass = Pass::start(profile, seconds)?;
             first_bytes.push(pass.first_byte_ms()?);
             let share = pass.share_of_link(seconds)?;
             println!("{profile} run {run}: {:.1} % of the link; {}", share * 100.0, pass.link()?);

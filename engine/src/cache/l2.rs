@@ -51,7 +51,6 @@ use super::key::{ContentKey, FileKey};
 use dir::{Dir, Limits};
 use format::CHUNK;
 use index::Entry;
-use region::{Phase, Region};
 use shared::{Offer, Queue, Shared, State};
 use store::{Command, Store, answered};
 
@@ -156,18 +155,8 @@ impl L2 {
         let dir = Dir::open(&config.dir, &scratch, config.direct == DirectIo::Probed)?;
         let failed = |source| L2Error::Dir { path: config.dir.clone(), source };
         let mut state = State::empty(dir.is_direct(), dir.pins().map_err(failed)?);
-        state.is_loading = true;
-        let mut used = dir.used_bytes().map_err(failed)?;
-        for region in dir.adopt()? {
-            let (number, bytes) = (region.number, region.bytes);
-            // Oldest first: what a larger quota held goes, and what a crash left half made.
-            if used > limits.regions_bytes || bytes < CHUNK_BYTES {
-                dir.delete(number).map_err(failed)?;
-                used -= bytes;
-            } else if state.regions.add(Region::new(region, Phase::Sealed)).is_none() {
-                dir.delete(number).map_err(failed)?;
-            }
-        }
+        state.loading = 1;
+        load::enter(load::take_over(&dir, limits)?, &mut state);
         let shared = Arc::new(Shared {
             ring,
             pool,

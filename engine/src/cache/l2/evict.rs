@@ -87,10 +87,14 @@ impl Store {
     fn oldest(&self) -> Option<u16> {
         let pinned = self.pinned_bytes();
         let state = self.shared.state.lock();
+        // The oldest regions are read last: those known by now may be the newest.
+        if state.loading > 0 {
+            return None;
+        }
         let room = state.regions.active().map_or(0, |(_, region)| region.room_bytes());
         let may_go = |(at, region): &(u16, &Region)| {
             let pinned = pinned.get(at).copied().unwrap_or(0);
-            region.phase == Phase::Sealed && region.is_scanned && pinned <= room.min(region.bytes() / 2)
+            region.phase == Phase::Sealed && pinned <= room.min(region.bytes() / 2)
         };
         state.regions.iter().filter(may_go).min_by_key(|(_, region)| region.number).map(|(at, _)| at)
     }

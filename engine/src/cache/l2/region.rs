@@ -36,8 +36,6 @@ pub(super) struct Region {
     promised: u32,
     /// Places in the index that are taken.
     taken: u32,
-    /// Whether its index was read, in this life or never needed to be.
-    pub(super) is_scanned: bool,
     /// Whether a write was given up that may still land in it: it must not be written anew.
     pub(super) is_lost: bool,
 }
@@ -46,8 +44,7 @@ impl Region {
     pub(super) fn new(region: RegionFile, phase: Phase) -> Region {
         let RegionFile { number, file, bytes } = region;
         let blocks = u32::try_from((bytes / BLOCK_BYTES as u64).min(BLOCKS_MAX)).unwrap_or(0);
-        let is_scanned = phase == Phase::Spare;
-        Region { number, file, phase, blocks, front: 0, promised: 0, taken: 0, is_scanned, is_lost: false }
+        Region { number, file, phase, blocks, front: 0, promised: 0, taken: 0, is_lost: false }
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -98,7 +95,6 @@ impl Region {
     pub(super) fn renew(&mut self, number: u64) {
         self.number = number;
         self.phase = Phase::Spare;
-        self.is_scanned = true;
         self.resume(0, 0);
     }
 

@@ -41,7 +41,7 @@ impl Shared {
             region_bytes: state.regions.iter().map(|(_, region)| region.bytes()).sum(),
             quota_bytes: self.quota_bytes,
             pinned_files: state.pins.len() as u64,
-            is_loading: state.is_loading,
+            is_loading: state.loading > 0,
             is_direct: state.is_direct,
             degraded: self.health.why(),
             ..L2Stats::default()
@@ -59,7 +59,8 @@ pub(super) struct State {
     /// Files whose records outlast eviction.
     pub(super) pins: HashSet<u64>,
     pub(super) bytes: u64,
-    pub(super) is_loading: bool,
+    /// Looks at regions of earlier owners that are under way.
+    pub(super) loading: u32,
     pub(super) is_direct: bool,
 }
 
@@ -71,7 +72,7 @@ impl State {
             pages: Pages::default(),
             pins,
             bytes: 0,
-            is_loading: false,
+            loading: 0,
             is_direct,
         }
     }

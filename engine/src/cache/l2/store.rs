@@ -23,6 +23,8 @@ pub(super) const WRITES_MAX: usize = 8;
 const OFFERS_MAX: usize = 256;
 /// How often the directory is looked at: others get room, and partly filled index pages are written, within this time.
 const TICK: Duration = Duration::from_millis(400);
+/// Ticks from one look for regions without an owner to the next: 4 s.
+const ORPHANS_TICKS: u32 = 10;
 /// How long offers are dropped unseen where there was no room for one.
 const NO_ROOM_FOR: Duration = Duration::from_millis(50);
 /// How long others go first after one of them asked for room.
@@ -56,6 +58,9 @@ pub(super) struct Store {
     /// Size of a new region.
     pub(super) region_bytes: u64,
     pub(super) writes: JoinSet<Written>,
+    /// Indexes that are being read.
+    pub(super) loads: JoinSet<()>,
+    ticks: u32,
     pub(super) allow_direct: bool,
     wanted_until: Option<Instant>,
     no_room_until: Option<Instant>,
@@ -64,24 +69,25 @@ pub(super) struct Store {
 
 impl Store {
     pub(super) fn new(shared: Arc<Shared>, dir: Dir, limits: Limits, region_bytes: u64) -> Store {
-        let (writes, wanted_until, no_room_until, pins_seen) = (JoinSet::new(), None, None, None);
         let allow_direct = dir.is_direct();
         Store {
             shared,
             dir,
             limits,
             region_bytes,
-            writes,
+            writes: JoinSet::new(),
+            loads: JoinSet::new(),
+            ticks: 0,
             allow_direct,
-            wanted_until,
-            no_room_until,
-            pins_seen,
+            wanted_until: None,
+            no_room_until: None,
+            pins_seen: None,
         }
     }
 
     /// Serves until it is closed or the last handle is gone.
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
-        let loading = self.load().await;
+        self.load().await;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let closing = loop {
@@ -98,7 +104,7 @@ impl Store {
                 () = self.shared.queue.wait(), if has_room => self.write_some().await,
             }
         };
-        loading.abort();
+        self.loads.shutdown().await;
         self.drain().await;
         self.shared.queue.close();
         self.forget_everything();
@@ -186,7 +192,8 @@ impl Store {
             return false;
         }
         let is_made = self.next_active().await;
-        self.no_room_until = (!is_made).then(|| Instant::now() + NO_ROOM_FOR);
+        let is_over = !is_made && self.shared.state.lock().loading == 0;
+        self.no_room_until = is_over.then(|| Instant::now() + NO_ROOM_FOR);
         is_made
     }
 
@@ -208,6 +215,12 @@ impl Store {
             && let Ok(pins) = self.dir.pins()
         {
             self.shared.state.lock().pins = pins;
+        }
+        self.ticks = self.ticks.wrapping_add(1);
+        if self.ticks % ORPHANS_TICKS == 1
+            && let Err(error) = self.adopt_orphans()
+        {
+            self.shared.health.write_failed("taking regions over", &crate::error::one_line(&error));
         }
         if let Err(error) = self.make_way().await {
             self.shared.health.write_failed("making room for others", &error);

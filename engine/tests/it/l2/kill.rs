@@ -24,9 +24,14 @@ async fn child() {
     let shelf = Shelf::new();
     let config = wormhole_engine::cache::l2::L2Config { dir: path.into(), ..shelf.config(40) };
     let l2 = shelf.open_with(&config);
+    until(|| !l2.stats().is_loading).await;
     for (i, file) in files(round.parse().unwrap()).enumerate() {
         for start in (0..file.size).step_by(1 << 20) {
             l2.offer(file.key(), ChunkIndex(start / wire::CHUNK_BYTES), shelf.slot_of(file, start).await);
+        }
+        // Most of it is under way at any moment, but no more than the queue takes.
+        if i % 4 == 0 {
+            l2.flush(PATIENCE).await.unwrap();
         }
         if i % 3 == 0 {
             file.check(&l2).await;

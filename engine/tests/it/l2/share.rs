@@ -57,6 +57,19 @@ async fn regions_of_an_owner_that_is_gone_are_taken_over() {
 }
 
 #[tokio::test]
+async fn regions_of_an_owner_that_ends_are_taken_over_by_one_that_lives() {
+    let shelf = Shelf::new();
+    let (first, second) = (shelf.open(64), shelf.open(64));
+    let (mine, theirs) = (File::new(1, 6 * MIB), File::new(2, 6 * MIB));
+    shelf.fill(&first, mine).await;
+    shelf.fill(&second, theirs).await;
+    first.close(PATIENCE).await.unwrap();
+    until(|| second.covered(mine.key(), Extent::new(0, 6 * MIB)) == 6 * MIB).await;
+    until(|| !second.stats().is_loading).await;
+    assert_eq!((mine.check(&second).await, theirs.check(&second).await), (6 * MIB, 6 * MIB));
+}
+
+#[tokio::test]
 async fn a_pin_of_one_holds_in_the_other() {
     let shelf = Shelf::new();
     let (first, second) = (shelf.open(64), shelf.open(64));

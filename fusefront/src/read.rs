@@ -146,7 +146,8 @@ enum PieceState {
 impl ReadPath {
     /// A read path on a session. Fetches run on `lane`, the runtime of `client`.
     pub fn new(client: Client, l1: L1, lane: Handle, config: ReadConfig, stats: Arc<Stats>) -> ReadPath {
-        let (flights, ledgers) = (Flights::default(), Arc::default());
+        let ledgers = Arc::new(LedgerBudget::new(config.l2.clone()));
+        let flights = Flights::default();
         let (numbers, readers) = (AtomicU64::new(0), Mutex::default());
         let windows = WindowBudget::for_memory(l1.capacity_bytes() as u64);
         let demand = Semaphore::new(l1.capacity_bytes() / SlotClass::Extent1M.bytes());

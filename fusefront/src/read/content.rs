@@ -5,6 +5,9 @@
 //! then all that was read and all that will be is of the new version. The *ledger* holds what that takes: each range
 //! handed out, with its BLAKE3. The host is asked about them (`Verify`), and only a real change is stale.
 //!
+//! What the disk cache has, whole chunks of this very version, it has hashed already: the ledger then only notes that,
+//! and takes the hashes from there when they are needed. What was evicted by then cannot be proved any more.
+//!
 //! The ledger is bounded; contents that outgrow it, or were forgotten and are opened again with pages still in the
 //! kernel, cannot be verified: any change makes them stale.
 
@@ -18,9 +21,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use engine::cache::ContentKey;
+use engine::cache::{ContentKey, L2};
 use parking_lot::Mutex;
-use wire::{Extent, FileId, Version, chunk::ContentHash, limits::READ_BYTES_MAX};
+use wire::{CHUNK_BYTES, Extent, FileId, Version, chunk::ContentHash, limits::READ_BYTES_MAX};
 
 use super::{HandedOut, Spent};
 
@@ -81,9 +84,19 @@ impl Named {
 /// Ranges that all ledgers of a mount may hold together: 64 GiB read in order, 4 MiB of memory.
 const ALL_RANGES_MAX: usize = 64 * 1024;
 
-/// What the ledgers of one mount hold together.
+/// What the ledgers of one mount hold together, and the disk cache, which may hold the hashes for them.
 #[derive(Debug, Default)]
-pub(super) struct LedgerBudget(AtomicUsize);
+pub(super) struct LedgerBudget {
+    ranges: AtomicUsize,
+    l2: Option<L2>,
+}
+
+impl LedgerBudget {
+    /// Of a mount with this disk cache.
+    pub(super) fn new(l2: Option<L2>) -> LedgerBudget {
+        LedgerBudget { ranges: AtomicUsize::new(0), l2 }
+    }
+}
 
 /// The ranges handed out of some contents.
 struct Ledger {
@@ -114,15 +127,29 @@ pub(super) enum Standing {
 
 /// A range handed out; an [`Extent`] in the order of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Range {
+pub(super) struct Range {
     start: u64,
     len: u64,
+}
+
+impl Range {
+    /// The chunks of a range that begins with one.
+    pub(super) fn chunks(self) -> impl Iterator<Item = Extent> {
+        let whole = Extent::new(self.start, self.len);
+        whole
+            .blocks(CHUNK_BYTES)
+            .filter_map(move |chunk| whole.intersect(&Extent::new(chunk * CHUNK_BYTES, CHUNK_BYTES)))
+    }
 }
 
 enum Proof {
     /// Being handed out; hashed once the program has it.
     Bytes(Bytes),
     Hash(ContentHash),
+    /// In the disk cache, under the name that the contents have there: whole chunks.
+    Kept,
+    /// Hashes of its chunks.
+    Chunks(Box<[ContentHash]>),
 }
 
 /// What was known of some contents when a look at the host began.
@@ -150,8 +177,8 @@ impl Ledger {
         if self.ranges.len() >= RANGES_MAX || range.len > READ_BYTES_MAX {
             return Noted::Full;
         }
-        if self.budget.0.fetch_add(1, Relaxed) >= ALL_RANGES_MAX {
-            self.budget.0.fetch_sub(1, Relaxed);
+        if self.budget.ranges.fetch_add(1, Relaxed) >= ALL_RANGES_MAX {
+            self.budget.ranges.fetch_sub(1, Relaxed);
             return Noted::Full;
         }
         self.ranges.insert(range, Proof::Bytes(bytes.clone()));
@@ -161,7 +188,7 @@ impl Ledger {
 
 impl Drop for Ledger {
     fn drop(&mut self) {
-        self.budget.0.fetch_sub(self.ranges.len(), Relaxed);
+        self.budget.ranges.fetch_sub(self.ranges.len(), Relaxed);
     }
 }
 
@@ -258,20 +285,37 @@ impl Content {
         Some(Served { bytes, entry, spent: Spent::default() })
     }
 
-    /// What the host has to confirm before the contents may move to its version.
+    /// What the host has to confirm before the contents may move to its version. What the disk cache was to vouch for
+    /// must have been proved before.
     pub(super) fn claims(&self) -> Claims {
         let state = self.state.lock();
-        let ranges = state.ledger.as_ref().map(|ledger| {
-            let entry = |(range, proof): (&Range, &Proof)| {
-                let hash = match proof {
-                    Proof::Bytes(bytes) => ContentHash::of(bytes),
-                    Proof::Hash(hash) => *hash,
-                };
-                (Extent::new(range.start, range.len), hash)
-            };
-            ledger.ranges.iter().map(entry).collect()
+        let ranges = state.ledger.as_ref().and_then(|ledger| {
+            let mut claims = Vec::with_capacity(ledger.ranges.len());
+            for (range, proof) in &ledger.ranges {
+                let extent = Extent::new(range.start, range.len);
+                match proof {
+                    Proof::Bytes(bytes) => claims.push((extent, ContentHash::of(bytes))),
+                    Proof::Hash(hash) => claims.push((extent, *hash)),
+                    Proof::Chunks(hashes) => claims.extend(range.chunks().zip(hashes.iter().copied())),
+                    Proof::Kept => return None,
+                }
+            }
+            Some(claims)
         });
         Claims { version: state.version, settled: state.settled, ranges }
+    }
+
+    /// What the disk cache has to vouch for, and the name under which it has it.
+    pub(super) fn kept(&self) -> Vec<(ContentKey, Range)> {
+        let state = self.state.lock();
+        let (Some(ledger), Some(key)) = (&state.ledger, state.kept_as) else { return Vec::new() };
+        let kept = ledger.ranges.iter().filter(|(_, proof)| matches!(proof, Proof::Kept));
+        kept.map(|(range, _)| (key, *range)).collect()
+    }
+
+    /// The disk cache's hashes of the chunks of a range.
+    pub(super) fn prove(&self, range: Range, hashes: Box<[ContentHash]>) {
+        self.set_proof(range, Proof::Chunks(hashes));
     }
 
     /// Ends a look at the host: the contents are of `version` from here on. Nothing was handed out since it began,
@@ -287,11 +331,30 @@ impl Content {
         }
     }
 
-    fn seal(&self, range: Range, hash: ContentHash) {
+    /// Leaves the proof to the disk cache where that has all of the range: it hashed the same bytes already.
+    fn seal_as_kept(&self, range: Range) -> bool {
+        let mut state = self.state.lock();
+        let (end, size) = (range.start + range.len, state.version.size.0);
+        let is_whole =
+            range.start.is_multiple_of(CHUNK_BYTES) && (end.is_multiple_of(CHUNK_BYTES) || end == size);
+        // A look that is under way has asked for what is kept already.
+        let (true, Standing::Current, Some(key)) = (is_whole, state.standing, state.kept_as) else {
+            return false;
+        };
+        let Some(ledger) = &mut state.ledger else { return true };
+        let Some(disk) = &ledger.budget.l2 else { return false };
+        let is_kept = disk.covered(key, Extent::new(range.start, range.len)) == range.len;
+        if is_kept && let Some(proof) = ledger.ranges.get_mut(&range) {
+            *proof = Proof::Kept;
+        }
+        is_kept
+    }
+
+    fn set_proof(&self, range: Range, proved: Proof) {
         if let Some(proof) =
             self.state.lock().ledger.as_mut().and_then(|ledger| ledger.ranges.get_mut(&range))
         {
-            *proof = Proof::Hash(hash);
+            *proof = proved;
         }
     }
 }
@@ -329,8 +392,10 @@ impl std::fmt::Debug for Served {
 
 impl Drop for Served {
     fn drop(&mut self) {
-        if let Some((content, range)) = self.entry.take() {
-            content.seal(range, ContentHash::of(&self.bytes));
+        if let Some((content, range)) = self.entry.take()
+            && !content.seal_as_kept(range)
+        {
+            content.set_proof(range, Proof::Hash(ContentHash::of(&self.bytes)));
         }
     }
 }

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use engine::cache::BlockKey;
 use tokio::time::{Instant, sleep, timeout_at};
 use wire::{
-    Attr, ByteLen, Class, Extent, Reply, Request, Version,
-    chunk::ContentHash,
+    Attr, ByteLen, CHUNK_BYTES, Class, Extent, Reply, Request, Version,
+    chunk::{ChunkIndex, ContentHash},
     limits::{READ_BYTES_MAX, VERIFY_RANGES_MAX},
     message::Target,
 };
@@ -91,6 +91,7 @@ impl Inner {
             outcome => outcome?,
         };
         let version = attr.version();
+        self.prove_kept(content).await;
         let claims = content.claims();
         // The same version says nothing while it is not settled; the first look after that has to agree.
         let same = version == claims.version && (claims.settled || !attr.settled);
@@ -109,6 +110,21 @@ impl Inner {
         }
         content.settle_on(version, attr.settled);
         Ok(())
+    }
+
+    /// Fetches the hashes that the disk cache was to have; what it has not any more stays unproved.
+    async fn prove_kept(&self, content: &Content) {
+        let Some(disk) = &self.config.l2 else { return };
+        'ranges: for (key, range) in content.kept() {
+            let mut hashes = Vec::new();
+            for chunk in range.chunks() {
+                match disk.hash_of(key, ChunkIndex(chunk.start.0 / CHUNK_BYTES)).await {
+                    Some(hash) => hashes.push(hash),
+                    None => continue 'ranges,
+                }
+            }
+            content.prove(range, hashes.into());
+        }
     }
 
     /// Drops the blocks in L1 that are not in the host's file any more.

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -48,6 +48,12 @@ impl Disk {
         let file = File::options().write(true).open(self.on_host()).unwrap();
         let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         file.set_modified(long_ago).unwrap();
+        let changed = file.metadata().unwrap();
+        let changed =
+            Duration::new(changed.ctime().unsigned_abs(), u32::try_from(changed.ctime_nsec()).unwrap());
+        // clock: a change is settled once the file system's clock has moved on, and nothing tells of that.
+        let is_past = || SystemTime::now() > SystemTime::UNIX_EPOCH + changed + Duration::from_millis(100);
+        until("the change is settled", is_past);
     }
 
     /// Mounts, and waits until all that earlier mounts left is found.
@@ -145,6 +151,36 @@ fn a_disk_that_changed_its_bytes_is_not_believed() {
     let report = disk.read();
     assert!(cache(&report).corrupt >= 1, "{:?}", report.cache);
     assert!(report.reads.host_bytes >= CHUNK as u64, "fetched again");
+}
+
+#[test]
+fn what_the_disk_has_proves_what_a_handle_was_given() {
+    if !can_mount() {
+        return;
+    }
+    let mut disk = Disk::new();
+    disk.read();
+    let mount = disk.mount();
+    let file = File::open(mount.join("a")).unwrap();
+    let mut all = vec![0; BYTES];
+    file.read_exact_at(&mut all, 0).unwrap();
+    assert!(all == disk.bytes);
+    // Only touched: another open has the mount ask, and the handle goes on.
+    disk.age();
+    assert!(fs::read(mount.join("a")).unwrap() == disk.bytes);
+    file.read_exact_at(&mut all, 0).unwrap();
+    // What it was given is not there any more.
+    disk.bytes[77] ^= 0xff;
+    File::options().write(true).open(disk.on_host()).unwrap().write_at(&disk.bytes[77..78], 77).unwrap();
+    disk.age();
+    let reopened = File::open(mount.join("a")).unwrap();
+    let stale = file.read_at(&mut all, 0).unwrap_err();
+    assert_eq!(stale.raw_os_error(), Some(nix::libc::ESTALE));
+    let report = disk.report(&mount);
+    assert!(report.stale >= 1 && report.errors == 0, "{report:?}");
+    assert!(report.verifications >= 2);
+    reopened.read_exact_at(&mut all, 0).unwrap();
+    assert!(all == disk.bytes, "an open after the change sees it");
 }
 
 /// The large files of a cache: its regions.

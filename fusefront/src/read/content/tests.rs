@@ -75,7 +75,7 @@ fn ledgers_share_one_bound_and_give_it_back() {
     }
     assert!(contents.pop().unwrap().claims().ranges.is_none(), "the last one found it full");
     assert!(contents.iter().all(|content| content.claims().ranges.is_some()));
-    assert!(budget.0.load(Relaxed) <= ALL_RANGES_MAX);
+    assert!(budget.ranges.load(Relaxed) <= ALL_RANGES_MAX);
     drop(contents);
-    assert_eq!(budget.0.load(Relaxed), 0);
+    assert_eq!(budget.ranges.load(Relaxed), 0);
 }

@@ -1,6 +1,6 @@
 //! The disk cache of a mount: opened with it, closed with it. A mount without one is still a mount.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use engine::cache::{L2, l2::L2Config};
 use tokio::task::spawn_blocking;
@@ -25,7 +25,10 @@ pub(super) async fn open(config: Option<&CacheConfig>, pool: &Pool) -> Option<L2
     match opened {
         Ok(Ok(l2)) => Some(l2),
         Ok(Err(error)) => {
-            tracing::warn!(dir = %dir.display(), reason = %format!("{error:#}"), "no cache on the disk: all comes from the host");
+            let reason =
+                std::iter::successors(Some(&*error as &(dyn Error + 'static)), |&error| error.source());
+            let reason = reason.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+            tracing::warn!(dir = %dir.display(), reason, "no cache on the disk: all comes from the host");
             None
         }
         Err(error) => {
@@ -35,7 +38,7 @@ pub(super) async fn open(config: Option<&CacheConfig>, pool: &Pool) -> Option<L2
     }
 }
 
-fn start(config: &L2Config, pool: Pool) -> anyhow::Result<L2> {
+fn start(config: &L2Config, pool: Pool) -> Result<L2, Box<dyn Error + Send + Sync>> {
     let ring = Ring::start(RingConfig::default())?;
     if let Backend::Blocking { reason } = ring.backend() {
         tracing::warn!(%reason, "io_uring is refused; the disk cache uses blocking threads instead");

@@ -152,6 +152,9 @@ pub struct Cache {
     pub is_direct: bool,
     /// Why it is left alone now, when it is.
     pub degraded: Option<String>,
+    /// Whether chunks are left out for want of room: the file system has too little free, or too much is pinned.
+    #[serde(default)]
+    pub lacks_room: bool,
     /// Reads that found nothing where something had been.
     pub misses: u64,
     /// Bytes written.
@@ -302,7 +305,13 @@ impl fmt::Display for Cache {
         )?;
         writeln!(f, "{}", if self.is_loading { ", still looking through it" } else { "" })?;
         if let Some(reason) = &self.degraded {
-            writeln!(f, "  cache OFF   {reason}; all comes from the host until the disk works again")?;
+            writeln!(f, "  cache OFF   {reason}; what it cannot give comes from the host")?;
+        }
+        if self.lacks_room {
+            writeln!(
+                f,
+                "  cache FULL  no room for more: free the disk, or unpin; it keeps 1 GiB of it free"
+            )?;
         }
         let Cache { written_bytes, dropped, evicted, corrupt, errors, .. } = self;
         writeln!(

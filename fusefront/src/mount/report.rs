@@ -125,6 +125,7 @@ fn cache(dir: &Path, l2: &L2Stats, stats: &Stats) -> Cache {
         is_loading: l2.is_loading,
         is_direct: l2.is_direct,
         degraded: l2.degraded.clone(),
+        lacks_room: l2.lacks_room,
         misses: l2.misses,
         written_bytes: l2.written_bytes,
         dropped: l2.dropped,

@@ -15,6 +15,8 @@ const READ_FAILURES_MAX: u32 = 3;
 pub(super) struct Health {
     no_reads: AtomicBool,
     no_writes: AtomicBool,
+    /// The disk is well, but there is no room for a region, and none can be given up.
+    no_room: AtomicBool,
     state: Mutex<State>,
     retry_after: Duration,
 }
@@ -33,6 +35,7 @@ impl Health {
         Health {
             no_reads: AtomicBool::new(false),
             no_writes: AtomicBool::new(false),
+            no_room: AtomicBool::new(false),
             state: Mutex::default(),
             retry_after,
         }
@@ -51,6 +54,16 @@ impl Health {
     /// Why the store is degraded, if it is.
     pub(super) fn why(&self) -> Option<String> {
         self.state.lock().why.clone()
+    }
+
+    /// Whether the disk is well and there is no room.
+    pub(super) fn lacks_room(&self) -> bool {
+        self.no_room.load(Relaxed)
+    }
+
+    /// Whether there was room for another region.
+    pub(super) fn found_room(&self, found: bool) {
+        self.no_room.store(!found, Relaxed);
     }
 
     /// Something cannot be written: nothing is for a while.

@@ -44,6 +44,7 @@ impl Shared {
             is_loading: state.loading > 0,
             is_direct: state.is_direct,
             degraded: self.health.why(),
+            lacks_room: self.health.lacks_room(),
             ..L2Stats::default()
         };
         drop(state);

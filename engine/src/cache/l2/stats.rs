@@ -23,6 +23,8 @@ pub struct L2Stats {
     pub is_direct: bool,
     /// Why the disk is left alone, when it is.
     pub degraded: Option<String>,
+    /// Whether chunks are left out for want of room: the file system has too little free, or too much is pinned.
+    pub lacks_room: bool,
     /// Reads answered.
     pub hits: u64,
     /// Bytes of them.

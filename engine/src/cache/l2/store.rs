@@ -194,6 +194,7 @@ impl Store {
         let is_made = self.next_active().await;
         let is_over = !is_made && self.shared.state.lock().loading == 0;
         self.no_room_until = is_over.then(|| Instant::now() + NO_ROOM_FOR);
+        self.shared.health.found_room(!is_over);
         is_made
     }
 

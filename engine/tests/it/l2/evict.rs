@@ -162,4 +162,5 @@ async fn the_file_system_keeps_its_floor() {
     l2.flush(PATIENCE).await.unwrap();
     assert_eq!((l2.stats().regions, l2.stats().dropped, file.check(&l2).await), (0, 8, 0));
     assert_eq!(l2.stats().degraded, None, "a full disk is no broken one");
+    assert!(l2.stats().lacks_room);
 }

@@ -1,6 +1,6 @@
 //! Host and mount as processes of their own, whose memory and processor time can be told apart.
 //!
-//! A bench cannot name the programs of other packages, so it starts itself again, in a role that [`ROLE`] names: the
+//! A bench cannot name the programs of other packages, so it starts itself again, in a role that `ROLE` names: the
 //! same libraries, none of the bench's files or samples. `main` of such a bench begins with [`play_role`].
 
 use std::{

@@ -1,10 +1,16 @@
-//! The status socket: one per mount, in a folder of this user's alone. Asking never touches the mount itself.
+//! The control socket: one per mount, in a folder of this user's alone. Asking never touches the mount itself.
 //!
-//! Whoever connects gets the report as one JSON document, and the end of the stream.
+//! Whoever connects and says nothing gets the report as one JSON document, and the end of the stream. Whoever sends a
+//! [`Request`], one line of JSON, gets a line of JSON for each [`Event`], the last of which ends it; a client that goes
+//! away calls it off.
+
+mod message;
+mod task;
 
 use std::{
     env, fs, io,
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
+    net::Shutdown,
     os::unix::{
         fs::{DirBuilderExt, MetadataExt},
         net::{UnixListener, UnixStream},
@@ -18,10 +24,19 @@ use std::{
     time::Duration,
 };
 
-use crate::status::Report;
+pub use message::{Done, Event, PATH_BYTES_MAX, Problem, Progress, Request};
+
+use crate::{keeper::Keeper, status::Report};
+use task::Tasks;
 
 /// How long one side waits for the other; a report is a few hundred bytes.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a client may take to say that it wants more than the report.
+const FIRST_WORD: Duration = Duration::from_millis(100);
+/// How long a mount that works on a request may be silent; it says every second that it is there.
+const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// Bytes of an event that a client will take: a path as numbers, and a reason.
+const EVENT_BYTES_MAX: u64 = 64 * 1024;
 /// Bytes of a report that a client will take.
 const REPORT_BYTES_MAX: u64 = 64 * 1024;
 const SUFFIX: &str = "sock";
@@ -34,11 +49,17 @@ pub struct Server {
 }
 
 impl Server {
-    /// Answers on a socket of its own in `dir`, made if need be. `name` tells the mounts of this user apart.
+    /// Answers on a socket of its own in `dir`, made if need be. `name` tells the mounts of this user apart. Requests go
+    /// to `keeper`.
     ///
     /// # Errors
     /// When the folder is not this user's alone, or the socket cannot be made.
-    pub fn start(dir: &Path, name: &str, report: impl Fn() -> Report + Send + 'static) -> io::Result<Server> {
+    pub fn start(
+        dir: &Path,
+        name: &str,
+        report: impl Fn() -> Report + Send + 'static,
+        keeper: Option<Keeper>,
+    ) -> io::Result<Server> {
         prepare(dir)?;
         let path = dir.join(name).with_extension(SUFFIX);
         // Of an earlier process with this number: no two live ones share a name.
@@ -49,13 +70,14 @@ impl Server {
         let listener = UnixListener::bind(&path)?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
+        let tasks = Tasks::new(keeper, stop.clone());
         let thread = thread::Builder::new().name("wormhole-status".to_owned()).spawn(move || {
             for client in listener.incoming() {
                 if stopped.load(Relaxed) {
                     return;
                 }
                 // A client that went away is no concern of the mount's.
-                let _ = client.and_then(|client| answer(client, &report()));
+                let _ = client.and_then(|client| answer(client, &report, &tasks));
             }
         })?;
         Ok(Server { path, stop, thread: Some(thread) })
@@ -74,9 +96,18 @@ impl Drop for Server {
     }
 }
 
-fn answer(mut client: UnixStream, report: &Report) -> io::Result<()> {
+fn answer(mut client: UnixStream, report: &impl Fn() -> Report, tasks: &Tasks) -> io::Result<()> {
     client.set_write_timeout(Some(PATIENCE))?;
-    let mut text = serde_json::to_vec(report)?;
+    client.set_read_timeout(Some(FIRST_WORD))?;
+    let mut first = [0; 4096];
+    match client.read(&mut first) {
+        Ok(len @ 1..) => return tasks.start(client, first[..len].to_vec()),
+        Ok(0) => {}
+        // One who waits without a word wants the report.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        Err(error) => return Err(error),
+    }
+    let mut text = serde_json::to_vec(&report())?;
     text.push(b'\n');
     client.write_all(&text)
 }
@@ -110,13 +141,29 @@ fn runtime_dir() -> Option<PathBuf> {
     dir.is_absolute().then(|| dir.join("wormhole"))
 }
 
-/// The reports of all mounts with a socket in `dirs`, by mountpoint. Sockets that nobody answers on any more are
-/// taken away.
+/// A mount that answers.
+#[derive(Clone, Debug)]
+pub struct Answering {
+    /// Its socket.
+    pub socket: PathBuf,
+    /// What it says of itself.
+    pub report: Report,
+}
+
+/// The reports of all mounts with a socket in `dirs`, by mountpoint.
+///
+/// # Errors
+/// As [`answering`].
+pub fn ask_all(dirs: &[PathBuf]) -> io::Result<Vec<Report>> {
+    Ok(answering(dirs)?.into_iter().map(|mount| mount.report).collect())
+}
+
+/// All mounts with a socket in `dirs`, by mountpoint. Sockets that nobody answers on any more are taken away.
 ///
 /// # Errors
 /// When a folder cannot be read, for another reason than that it is not there.
-pub fn ask_all(dirs: &[PathBuf]) -> io::Result<Vec<Report>> {
-    let mut reports = Vec::new();
+pub fn answering(dirs: &[PathBuf]) -> io::Result<Vec<Answering>> {
+    let mut mounts = Vec::new();
     for dir in dirs {
         if !is_ours_alone(dir)? {
             continue;
@@ -127,7 +174,7 @@ pub fn ask_all(dirs: &[PathBuf]) -> io::Result<Vec<Report>> {
                 continue;
             }
             match ask(&path) {
-                Ok(report) => reports.push(report),
+                Ok(report) => mounts.push(Answering { socket: path, report }),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                     // Two commands may find it at once.
                     let _ = fs::remove_file(&path);
@@ -136,14 +183,46 @@ pub fn ask_all(dirs: &[PathBuf]) -> io::Result<Vec<Report>> {
             }
         }
     }
-    reports.sort_by(|a, b| a.mountpoint.cmp(&b.mountpoint));
-    reports.dedup_by(|a, b| (a.pid, &a.mountpoint) == (b.pid, &b.mountpoint));
-    Ok(reports)
+    mounts.sort_by(|a, b| a.report.mountpoint.cmp(&b.report.mountpoint));
+    mounts.dedup_by(|a, b| (a.report.pid, &a.report.mountpoint) == (b.report.pid, &b.report.mountpoint));
+    Ok(mounts)
+}
+
+/// Has the mount behind `socket` do `request`; `told` is given each event but the last.
+///
+/// # Errors
+/// When the mount does not answer, or ends meanwhile; the inner one is why it could not be done, for people.
+pub fn request(
+    socket: &Path,
+    request: &Request,
+    mut told: impl FnMut(Event),
+) -> io::Result<Result<Done, String>> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_write_timeout(Some(SILENCE_MAX))?;
+    stream.set_read_timeout(Some(SILENCE_MAX))?;
+    let mut text = serde_json::to_vec(request)?;
+    text.push(b'\n');
+    stream.write_all(&text)?;
+    let mut lines = BufReader::new(stream);
+    loop {
+        let mut line = Vec::new();
+        (&mut lines).take(EVENT_BYTES_MAX).read_until(b'\n', &mut line)?;
+        if line.last() != Some(&b'\n') {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the mount ended meanwhile"));
+        }
+        match serde_json::from_slice(&line)? {
+            Event::Done(done) => return Ok(Ok(done)),
+            Event::Failed(reason) => return Ok(Err(reason)),
+            event => told(event),
+        }
+    }
 }
 
 fn ask(socket: &Path) -> io::Result<Report> {
     let stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
+    // There is nothing to say: it need not wait for a word.
+    stream.shutdown(Shutdown::Write)?;
     let mut text = Vec::new();
     stream.take(REPORT_BYTES_MAX).read_to_end(&mut text)?;
     Ok(serde_json::from_slice(&text)?)

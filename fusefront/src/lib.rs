@@ -14,6 +14,7 @@ pub mod errno;
 pub mod error;
 pub mod guard;
 pub mod holders;
+pub mod keeper;
 pub mod metrics;
 pub mod mount;
 pub mod mountinfo;

@@ -24,6 +24,7 @@ use crate::{
     config::{Access, MountConfig, OnDisconnect},
     control,
     error::MountError,
+    keeper::Keeper,
     mountinfo::{self, MountInfo},
     mountpoint,
     read::{ReadConfig, ReadPath},
@@ -46,6 +47,7 @@ mod report;
 
 use lock::Lock;
 use report::Reporter;
+pub use report::cache as cache_status;
 
 /// fuser's threads: one decodes while the other writes a reply; more showed no gain on two cores.
 const FUSE_THREADS: usize = 2;
@@ -230,6 +232,7 @@ impl Prepared {
             .name("wormhole-session".to_owned())
             .spawn(move || serve(session, &tell, alive))
             .map_err(MountError::Thread)?;
+        let lane_handle = lane.handle();
         let mut mounted = Mounted {
             info,
             client: client.clone(),
@@ -248,11 +251,12 @@ impl Prepared {
             tracing::warn!(%error, "the kernel's read-ahead stays small; sequential reads are slower for it");
         }
         let reporter = Reporter::new(mounted.info.clone(), &config, read_ahead_error);
+        let keeper = Keeper::new(vfs.clone(), lane_handle, config.deadline, pool.stats().capacity_bytes);
         let report: Arc<dyn Fn() -> Report + Send + Sync> =
             Arc::new(move || reporter.report(&client, &vfs, &pool, &l1));
         mounted.report = Some(report.clone());
         let name = format!("{}-{}", std::process::id(), mounted.info.id);
-        match control::Server::start(&control::dir(), &name, move || report()) {
+        match control::Server::start(&control::dir(), &name, move || report(), Some(keeper)) {
             Ok(server) => mounted.control = Some(server),
             // A mount without a status is still a mount.
             Err(error) => tracing::warn!(%error, "`wormhole status` will not show this mount"),

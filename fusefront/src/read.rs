@@ -15,6 +15,7 @@ mod goodput;
 mod plan;
 mod revalidate;
 mod spent;
+mod warm;
 
 use std::{
     collections::HashMap,
@@ -46,6 +47,7 @@ use content::{Content, LedgerBudget, Named, Served, Standing};
 use flight::{AheadFor, Flights, Found, Landed, Opened, Outcome, ReaderId};
 use goodput::Goodput;
 pub use spent::Spent;
+pub use warm::Warming;
 
 /// How soon a read that met a changing file is tried again, at first and at most.
 const RETRY_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));

@@ -155,6 +155,12 @@ pub struct Cache {
     /// Whether chunks are left out for want of room: the file system has too little free, or too much is pinned.
     #[serde(default)]
     pub lacks_room: bool,
+    /// Reads answered.
+    #[serde(default)]
+    pub hits: u64,
+    /// Bytes of them.
+    #[serde(default)]
+    pub hit_bytes: u64,
     /// Reads that found nothing where something had been.
     pub misses: u64,
     /// Bytes written.
@@ -323,7 +329,7 @@ impl fmt::Display for Cache {
 }
 
 /// Bytes in binary units, three digits or so.
-struct Bytes(u64);
+pub(crate) struct Bytes(pub(crate) u64);
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -12,6 +12,7 @@ pub mod listing;
 pub mod open;
 pub mod shares;
 mod statfs;
+pub mod walk;
 pub mod xattr;
 
 use std::{collections::VecDeque, sync::Arc, sync::OnceLock, time::Duration};

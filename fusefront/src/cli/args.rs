@@ -13,13 +13,13 @@ use engine::cli::{
 };
 use serde::Deserialize;
 
-use super::{help, options::MountOption};
+use super::{cache::CacheArgs, help, options::MountOption};
 use crate::config::{CACHE_BYTES_MIN, MEMORY_BYTES_MIN, OnDisconnect};
 
 /// A typing error in the size must not take the machine down.
 const MEMORY_BYTES_MAX: u64 = 1 << 40;
 /// The largest disk cache: what its index could hold in memory.
-const CACHE_BYTES_MAX: u64 = 64 << 40;
+pub(super) const CACHE_BYTES_MAX: u64 = 64 << 40;
 
 /// `--cache-size`.
 pub(super) type CacheSize = SizeOrNone<CACHE_BYTES_MIN, CACHE_BYTES_MAX>;
@@ -55,6 +55,8 @@ pub(super) enum Command {
     /// Show this user's mounts: session, path, reads, memory. Never touches the mounts themselves
     #[command(after_help = STATUS_EXAMPLES)]
     Status(StatusArgs),
+    /// The disk cache: show, fill, pin, check or empty it; `wormhole help cache`
+    Cache(CacheArgs),
     /// Explain a command or a topic; `help topics` lists them
     Help(HelpArgs),
     /// Print what a shell needs to complete these commands

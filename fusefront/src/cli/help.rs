@@ -3,7 +3,7 @@
 use engine::cli::topics::Topic;
 
 /// All of them, in the order to read them.
-pub(super) const TOPICS: [Topic; 9] = [
+pub(super) const TOPICS: [Topic; 10] = [
     Topic {
         name: "tickets",
         about: "what opens a share, and how to hand it over",
@@ -19,6 +19,11 @@ pub(super) const TOPICS: [Topic; 9] = [
         name: "caching",
         about: "what is kept in memory, and how old it may be",
         text: include_str!("help/caching.txt"),
+    },
+    Topic {
+        name: "cache",
+        about: "the cache on the disk: filling, pinning, checking, emptying it",
+        text: include_str!("help/cache.txt"),
     },
     Topic {
         name: "fstab",

@@ -107,7 +107,7 @@ fn cache(dir: Option<PathBuf>, size: Option<CacheSize>) -> Option<CacheConfig> {
 
 /// Where caches of this user are, in a folder of ours. Source: the XDG Base Directory Specification; a service has
 /// neither variable, root's has systemd's place.
-fn cache_dir() -> Option<PathBuf> {
+pub(super) fn cache_dir() -> Option<PathBuf> {
     let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
     let base = base.or_else(|| nix::unistd::geteuid().is_root().then(|| PathBuf::from("/var/cache")));

@@ -28,7 +28,7 @@ use wire::{Ticket, limits};
 
 use super::{
     args::{Cli, Command, StatusArgs, UnmountArgs},
-    daemon, help, mount_8,
+    cache, daemon, help, mount_8,
     resolve::MountRun,
 };
 use crate::{
@@ -78,6 +78,7 @@ fn run(cli: Cli, arguments: &[OsString], is_daemon: bool) -> Result<(), Failure>
         }
         Command::Unmount(args) => unmount(&args)?,
         Command::Status(args) => status(&args)?,
+        Command::Cache(args) => cache::run(args)?,
         Command::Help(args) => {
             pages::print(topics::help(Cli::command(), &help::TOPICS, &args)?.as_bytes())?;
         }
@@ -88,7 +89,7 @@ fn run(cli: Cli, arguments: &[OsString], is_daemon: bool) -> Result<(), Failure>
 }
 
 /// One line on standard error.
-fn say(line: &str) {
+pub(super) fn say(line: &str) {
     // With nobody left to read it, there is nobody to tell.
     let _ = writeln!(io::stderr(), "{PROGRAM}: {}", line.replace('\n', " "));
 }
@@ -275,7 +276,7 @@ fn status(args: &StatusArgs) -> anyhow::Result<()> {
 }
 
 /// The report of the mount at `wanted`, which is not touched.
-fn only(reports: Vec<Report>, wanted: &Path) -> anyhow::Result<Vec<Report>> {
+pub(super) fn only(reports: Vec<Report>, wanted: &Path) -> anyhow::Result<Vec<Report>> {
     let near = mountinfo::resolve_parent(wanted).unwrap_or_else(|_| wanted.to_owned());
     let found: Vec<Report> =
         reports.into_iter().filter(|report| Path::new(&report.mountpoint) == near).collect();

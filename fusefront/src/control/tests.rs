@@ -74,8 +74,8 @@ fn every_mount_reports_and_takes_its_socket_along() {
     let dir = root.path().join("wormhole");
     let dirs = [dir.clone(), root.path().join("absent")];
     assert_eq!(ask_all(&dirs).unwrap(), []);
-    let first = Server::start(&dir, "1-10", || report("/mnt/b")).unwrap();
-    let second = Server::start(&dir, "1-11", || report("/mnt/a")).unwrap();
+    let first = Server::start(&dir, "1-10", || report("/mnt/b"), None).unwrap();
+    let second = Server::start(&dir, "1-11", || report("/mnt/a"), None).unwrap();
     assert_eq!(ask_all(&dirs).unwrap(), [report("/mnt/a"), report("/mnt/b")]);
     drop(first);
     assert_eq!(ask_all(&dirs).unwrap(), [report("/mnt/a")]);
@@ -87,7 +87,7 @@ fn every_mount_reports_and_takes_its_socket_along() {
 fn a_dead_socket_is_passed_over_and_removed() {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().join("wormhole");
-    let _live = Server::start(&dir, "1-10", || report("/mnt/a")).unwrap();
+    let _live = Server::start(&dir, "1-10", || report("/mnt/a"), None).unwrap();
     drop(UnixListener::bind(dir.join("2-20.sock")).unwrap());
     assert_eq!(ask_all(std::slice::from_ref(&dir)).unwrap().len(), 1);
     assert!(!dir.join("2-20.sock").exists());
@@ -99,7 +99,7 @@ fn a_socket_left_by_an_earlier_process_of_this_number_is_replaced() {
     let dir = root.path().join("wormhole");
     prepare(&dir).unwrap();
     drop(UnixListener::bind(dir.join("1-10.sock")).unwrap());
-    let _live = Server::start(&dir, "1-10", || report("/mnt/a")).unwrap();
+    let _live = Server::start(&dir, "1-10", || report("/mnt/a"), None).unwrap();
     assert_eq!(ask_all(&[dir]).unwrap(), [report("/mnt/a")]);
 }
 
@@ -109,7 +109,7 @@ fn a_folder_that_others_may_write_to_is_not_used() {
     let dir = root.path().join("wormhole");
     fs::create_dir(&dir).unwrap();
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).unwrap();
-    let refused = Server::start(&dir, "1-10", || report("/mnt/a")).map(|_| ()).unwrap_err();
+    let refused = Server::start(&dir, "1-10", || report("/mnt/a"), None).map(|_| ()).unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
     assert_eq!(ask_all(&[dir]).unwrap(), []);
 }

@@ -76,7 +76,11 @@ impl Reporter {
                 l1_bytes: l1.stats().bytes,
                 resident_bytes: memory.resident_bytes as u64,
             },
-            cache: self.cache_dir.as_ref().zip(vfs.l2()).map(|(dir, l2)| cache(dir, &l2.stats(), stats)),
+            cache: self
+                .cache_dir
+                .as_ref()
+                .zip(vfs.l2())
+                .map(|(dir, l2)| cache(dir, &l2.stats(), stats.l2_carried.get())),
             kernel: Kernel {
                 read_ahead_kb: bdi::read_ahead_kb(&self.info.device),
                 read_ahead_error: self.read_ahead_error.clone(),
@@ -114,7 +118,8 @@ fn session(client: &Client) -> Session {
     }
 }
 
-fn cache(dir: &Path, l2: &L2Stats, stats: &Stats) -> Cache {
+/// A disk cache, of whose chunks `carried_over` were another version's.
+pub fn cache(dir: &Path, l2: &L2Stats, carried_over: u64) -> Cache {
     Cache {
         dir: dir.display().to_string(),
         quota_bytes: l2.quota_bytes,
@@ -126,13 +131,15 @@ fn cache(dir: &Path, l2: &L2Stats, stats: &Stats) -> Cache {
         is_direct: l2.is_direct,
         degraded: l2.degraded.clone(),
         lacks_room: l2.lacks_room,
+        hits: l2.hits,
+        hit_bytes: l2.hit_bytes,
         misses: l2.misses,
         written_bytes: l2.written_bytes,
         dropped: l2.dropped,
         evicted: l2.evicted,
         corrupt: l2.corrupt,
         errors: l2.read_errors + l2.write_errors,
-        carried_over: stats.l2_carried.get(),
+        carried_over,
     }
 }
 

@@ -76,7 +76,7 @@ impl Named {
 
     /// The name under which chunks of a version may outlive the mount: it must tell every change, and the number of a
     /// file without a birth time is that of another one some day.
-    fn kept_as(&self, version: &Version, settled: bool) -> Option<ContentKey> {
+    pub(super) fn kept_as(&self, version: &Version, settled: bool) -> Option<ContentKey> {
         (settled && self.id.birth != 0).then(|| self.at(version, 0))
     }
 }

@@ -79,7 +79,7 @@ impl Inner {
     /// Asks the host which chunks of other versions are in this one, and renames those; whether there are any.
     ///
     /// Costs the host a read of these chunks and a round trip, where it saves their bytes on the wire.
-    async fn carry_over(&self, disk: &L2, kept_as: ContentKey, read: &ReadCall) -> bool {
+    pub(super) async fn carry_over(&self, disk: &L2, kept_as: ContentKey, read: &ReadCall) -> bool {
         let candidates = candidates(disk, kept_as, read).await;
         if candidates.is_empty() {
             return false;

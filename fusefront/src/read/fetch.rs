@@ -67,7 +67,7 @@ impl Inner {
     }
 
     /// A slot for a block, waited for until the deadline.
-    async fn lend(&self, extent: Extent, deadline: Instant) -> Result<Slot, VfsError> {
+    pub(super) async fn lend(&self, extent: Extent, deadline: Instant) -> Result<Slot, VfsError> {
         let class = usize::try_from(extent.len.0).ok().and_then(SlotClass::for_len);
         let class = class.ok_or(VfsError::Deadline)?;
         let lent = timeout_at(deadline, self.l1.lend(class));
@@ -75,7 +75,12 @@ impl Inner {
     }
 
     /// Asks the host, and takes note of how fast it answers.
-    async fn ask(&self, read: ReadCall, slot: Slot, now: Instant) -> Result<(Filled, Trip), CallError> {
+    pub(super) async fn ask(
+        &self,
+        read: ReadCall,
+        slot: Slot,
+        now: Instant,
+    ) -> Result<(Filled, Trip), CallError> {
         let fetching = self.goodput.begin(now);
         let (filled, trip) = self.client.read_timed(read, slot).await?;
         let round_trip = || Duration::from_micros(self.client.stats().rtt_us);

@@ -216,7 +216,7 @@ impl Vfs {
         self.0.state.lock().handles.dir(handle).cloned()
     }
 
-    async fn fetch_page(
+    pub(super) async fn fetch_page(
         &self,
         target: wire::message::Target,
         cookie: u64,

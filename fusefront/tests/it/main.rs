@@ -5,6 +5,7 @@
 // The parts of a test that are no `#[test]` themselves: clippy.toml's exception does not see them.
 #![allow(clippy::unwrap_used)]
 
+mod cache_command;
 mod changes;
 mod command;
 mod disk;

@@ -277,7 +277,7 @@ impl Report {
             );
         }
         let meanwhile = match self.on_disconnect.as_str() {
-            "stale" => "serving STALE data from memory, the rest fails at once",
+            "stale" => "serving STALE data from memory and disk, the rest fails at once",
             "fail" => "what memory does not hold fails at once",
             _ => "programs wait for the host",
         };

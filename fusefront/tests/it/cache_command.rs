@@ -245,10 +245,13 @@ fn verify_finds_a_byte_that_changed_and_drops_its_chunk() {
     let output = warmed.cache(&["verify", "--cache-dir", warmed.cache_dir()]);
     assert!(String::from_utf8(output.stdout.clone()).unwrap().contains("; 1 were bad"), "{output:?}");
     assert!(failed(&output).contains("1 chunks were bad"));
-    let again = out(&warmed.cache(&["verify", "--cache-dir", warmed.cache_dir()]));
-    assert!(again.starts_with("24 chunks are good"), "{again}");
+    // Read once, it is fetched anew, and all is good.
     let mount = warmed.mount();
     assert!(fs::read(mount.join("large")).unwrap() == pattern(LARGE, 0));
+    assert!(warmed.host_bytes(&mount) >= 128 << 10);
+    warmed.unmount(mount);
+    let again = out(&warmed.cache(&["verify", "--cache-dir", warmed.cache_dir()]));
+    assert!(again.starts_with("25 chunks are good"), "{again}");
 }
 
 #[test]
@@ -313,4 +316,30 @@ fn commands_that_cannot_be_done_say_what_to_do() {
     until("the loss is noticed", || !warmed.rig.status(&mount).session.connected);
     let away = failed(&warmed.warm(&mount, "large"));
     assert!(away.contains("the host is out of reach"), "{away}");
+}
+
+#[test]
+fn with_the_host_gone_what_was_warmed_is_served_from_disk() {
+    if !can_mount() {
+        return;
+    }
+    let mut warmed = Warmed::new();
+    let mount = warmed.mount_with("64MiB", &["--on-disconnect", "stale"]);
+    out(&warmed.warm(&mount, "d"));
+    // The names are known; not a byte was read.
+    for name in ["d/one.exr", "d/two.exr", "large"] {
+        fs::metadata(mount.join(name)).unwrap();
+    }
+    warmed.rig.stop_host();
+    until("the loss is noticed", || !warmed.rig.status(&mount).session.connected);
+    for (salt, (name, len)) in FILES.iter().enumerate().skip(1).take(2) {
+        assert!(fs::read(mount.join(name)).unwrap() == pattern(*len, salt), "{name}");
+    }
+    let report = warmed.rig.status(&mount);
+    assert!(
+        report.serves_stale && report.to_string().contains("STALE data from memory and disk"),
+        "{report}"
+    );
+    assert_eq!(report.reads.l2_bytes, 210_000);
+    assert_eq!(fs::read(mount.join("large")).unwrap_err().raw_os_error(), Some(5), "unknown is EIO");
 }

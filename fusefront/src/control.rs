@@ -101,7 +101,7 @@ fn answer(mut client: UnixStream, report: &impl Fn() -> Report, tasks: &Tasks) -
     client.set_read_timeout(Some(FIRST_WORD))?;
     let mut first = [0; 4096];
     match client.read(&mut first) {
-        Ok(len @ 1..) => return tasks.start(client, first[..len].to_vec()),
+        Ok(len @ 1..) => return tasks.start(client, Vec::from(&first[..len])),
         Ok(0) => {}
         // One who waits without a word wants the report.
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -94,7 +94,7 @@ impl Walk {
     pub fn new(vfs: &Vfs, path: &[u8], deadline: Duration) -> Walk {
         let mut walk = Walk {
             vfs: vfs.clone(),
-            shown: path.to_vec(),
+            shown: Vec::from(path),
             deadline,
             ready: VecDeque::new(),
             todo: Vec::new(),
@@ -105,7 +105,7 @@ impl Walk {
         let mut rest: Parts = parts.map(Arc::from).collect();
         walk.has_pattern = rest.iter().any(|part| pattern::is_pattern(part));
         if rest.iter().any(|part| **part == *b"..") {
-            walk.problem(path.to_vec(), WalkError::Upward);
+            walk.problem(Vec::from(path), WalkError::Upward);
             return walk;
         }
         let shares = vfs.shares();

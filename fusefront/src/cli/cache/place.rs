@@ -1,7 +1,7 @@
 //! Which mount a path is on, found without a look at the mount itself.
 
 use std::{
-    os::unix::ffi::OsStrExt,
+    os::unix::ffi::OsStringExt,
     path::{Component, Path, PathBuf},
 };
 
@@ -24,7 +24,7 @@ pub(super) fn find(path: &Path, mountpoints: &[&Path]) -> anyhow::Result<(usize,
             if below.components().any(|part| part == Component::ParentDir) {
                 return Err(anyhow!("{}: write the path without `..`", path.display()));
             }
-            return Ok((index, below.as_os_str().as_bytes().to_vec()));
+            return Ok((index, below.into_os_string().into_vec()));
         }
         match parts.next() {
             Some(Component::Normal(name)) => {

@@ -256,7 +256,7 @@ impl fmt::Display for Report {
             None => writeln!(f)?,
         }
         write_table(f, "  READS FROM MEMORY", &self.stages.l1)?;
-        write_table(f, "  READS FROM THE HOST", &self.stages.host)
+        write_table(f, "  READS FROM DISK OR HOST", &self.stages.host)
     }
 }
 

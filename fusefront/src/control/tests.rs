@@ -130,3 +130,25 @@ fn the_text_says_what_the_json_does() {
     let lost = Report { session: Session { connected: false, ..report("/a").session }, ..report("/a") };
     assert!(lost.to_string().contains("NOT connected"), "{lost}");
 }
+
+#[test]
+fn one_who_says_nothing_gets_the_report_and_garbage_an_answer() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("wormhole");
+    let _live = Server::start(&dir, "1-10", || report("/mnt/a"), None).unwrap();
+    let socket = dir.join("1-10.sock");
+    // Keeps its side open, as `wormhole status` of earlier versions does.
+    let mut silent = UnixStream::connect(&socket).unwrap();
+    silent.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut text = String::new();
+    silent.read_to_string(&mut text).unwrap();
+    assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report("/mnt/a"));
+    let refused = request(&socket, &Request::Verify, |_| {}).unwrap();
+    assert_eq!(refused, Err("this mount takes no requests".to_owned()));
+    let mut garbage = UnixStream::connect(&socket).unwrap();
+    garbage.write_all(b"{\"warm\": 7").unwrap();
+    let mut answer = String::new();
+    garbage.read_to_string(&mut answer).unwrap();
+    assert!(matches!(serde_json::from_str(&answer).unwrap(), Event::Failed(_)), "{answer}");
+    assert_eq!(ask_all(&[dir]).unwrap().len(), 1, "and it goes on");
+}

@@ -109,7 +109,12 @@ impl Walk {
             return walk;
         }
         let shares = vfs.shares();
-        let first = if vfs.shows_folder_of_shares() { rest.pop_front() } else { None };
+        let first = match vfs.shows_folder_of_shares() {
+            // It means every share, and what is below.
+            true if rest.front().is_some_and(|part| **part == *ANY_DEPTH) => None,
+            true => rest.pop_front(),
+            false => None,
+        };
         for share in shares {
             let is_meant = first.as_ref().is_none_or(|part| {
                 **part == *share.name.as_bytes() || pattern::matches(part, share.name.as_bytes())
@@ -118,6 +123,9 @@ impl Walk {
                 let at = At { share: Arc::new(share), path: SharePath::root() };
                 walk.todo.push(Todo::Look { at, rest: rest.clone() });
             }
+        }
+        if walk.todo.is_empty() && !walk.has_pattern {
+            walk.problem(Vec::from(path), VfsError::NoSuchName.into());
         }
         walk
     }

@@ -343,3 +343,23 @@ fn with_the_host_gone_what_was_warmed_is_served_from_disk() {
     assert_eq!(report.reads.l2_bytes, 210_000);
     assert_eq!(fs::read(mount.join("large")).unwrap_err().raw_os_error(), Some(5), "unknown is EIO");
 }
+
+#[test]
+fn in_a_mount_of_several_shares_the_first_name_is_the_share() {
+    if !can_mount() {
+        return;
+    }
+    let rig = Rig::of_shares(&[("left", "l"), ("right", "r")], |root| {
+        for name in ["l/a", "r/a", "r/b"] {
+            fs::create_dir_all(root.join(name).parent().unwrap()).unwrap();
+            write_old(&root.join(name), &pattern(1000, 1));
+        }
+    });
+    let warmed = Warmed { rig, cache: TempDir::new().unwrap() };
+    let mount = warmed.mount();
+    assert!(out(&warmed.warm(&mount, "right")).starts_with("2 files"));
+    assert!(out(&warmed.warm(&mount, "*/a")).starts_with("2 files"));
+    assert!(out(&warmed.warm(&mount, "**/b")).starts_with("1 files"));
+    assert!(out(&warmed.warm(&mount, "")).starts_with("3 files"));
+    assert!(failed(&warmed.warm(&mount, "middle/a")).contains("the host has no such file"));
+}

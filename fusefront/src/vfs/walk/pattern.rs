@@ -5,7 +5,7 @@ pub(super) fn is_pattern(part: &[u8]) -> bool {
     part.iter().any(|byte| matches!(byte, b'*' | b'?' | b'['))
 }
 
-/// Whether a pattern that starts with no dot leaves a hidden name out, as a shell does.
+/// Whether a name fits. A hidden one fits a pattern alone that starts with a dot, as in a shell.
 pub(super) fn matches(pattern: &[u8], name: &[u8]) -> bool {
     if name.first() == Some(&b'.') && pattern.first() != Some(&b'.') {
         return false;

@@ -302,14 +302,17 @@ impl fmt::Display for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "  cache       {}: {} in {} chunks, {} of {} on the disk",
+            "  cache       {}: {} in {} chunks, {} on the disk",
             self.dir,
             Bytes(self.bytes),
             self.chunks,
-            Bytes(self.region_bytes),
-            Bytes(self.quota_bytes)
+            Bytes(self.region_bytes)
         )?;
-        writeln!(f, "{}", if self.is_loading { ", still looking through it" } else { "" })?;
+        // Without a mount nobody says what it may take.
+        if self.quota_bytes > 0 {
+            write!(f, " of {}", Bytes(self.quota_bytes))?;
+        }
+        writeln!(f, "{}", if self.is_loading { "; still looking through it" } else { "" })?;
         if let Some(reason) = &self.degraded {
             writeln!(f, "  cache OFF   {reason}; what it cannot give comes from the host")?;
         }

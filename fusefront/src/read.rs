@@ -177,7 +177,7 @@ impl ReadPath {
 
     /// Lets contents of an unsettled version be read anew: what is cached of them stays with those who have it.
     pub fn renew(&self, content: &Content, file: &OpenRead) {
-        content.rename(self.0.name(file).1);
+        content.rename(self.0.name(file).1, (file.version, file.settled));
     }
 
     /// Opens contents for reading; asks nobody.

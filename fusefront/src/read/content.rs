@@ -234,9 +234,11 @@ impl Content {
     }
 
     /// Gives the blocks read from here on a name of their own: those of a version that does not tell every change may
-    /// be of other bytes.
-    pub(super) fn rename(&self, key: ContentKey) {
-        self.state.lock().key = key;
+    /// be of other bytes. The disk is for those of a version that does.
+    pub(super) fn rename(&self, key: ContentKey, (version, settled): (Version, bool)) {
+        let mut state = self.state.lock();
+        state.key = key;
+        state.kept_as = self.file.kept_as(&version, settled && version == state.version);
     }
 
     /// Whether that version tells every change.

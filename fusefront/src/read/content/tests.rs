@@ -79,3 +79,19 @@ fn ledgers_share_one_bound_and_give_it_back() {
     drop(contents);
     assert_eq!(budget.ranges.load(Relaxed), 0);
 }
+
+#[test]
+fn only_a_settled_version_has_a_name_on_the_disk() {
+    let held = content(version(100), true);
+    let name = held.kept_as(&version(100)).expect("it tells every change");
+    assert_eq!(held.kept_as(&version(99)), None, "another version");
+    held.suspect();
+    assert_eq!(held.kept_as(&version(100)), None, "in doubt");
+    held.settle_on(version(200), true);
+    assert!(held.kept_as(&version(200)).is_some_and(|moved| moved != name && moved.file() == name.file()));
+    held.rename(held.key(), (version(200), false));
+    assert_eq!(held.kept_as(&version(200)), None, "an open found it changing");
+    held.rename(held.key(), (version(200), true));
+    assert!(held.kept_as(&version(200)).is_some(), "another found it settled");
+    assert_eq!(content(version(100), false).kept_as(&version(100)), None, "not settled");
+}

@@ -152,5 +152,5 @@ fn open_regular(place: &Place) -> Result<(FileId, OpenFile), Fault> {
         _ => return Err(Fault::new(ErrorCode::NotRegular)),
     }
     let file = Arc::new(resolve::open_to_read(place.fd.as_fd())?);
-    Ok((place.id(), OpenFile { file, fs: place.fs }))
+    Ok((place.id(), OpenFile { file, fs: place.fs, pace: Arc::default() }))
 }

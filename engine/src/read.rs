@@ -4,9 +4,9 @@ use std::{fs::File, sync::Arc};
 
 use bytes::Bytes;
 use rustix::fs::{SeekFrom, seek};
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 use uring::{CachedRead, Filled, ReadAt, RingError, Slot, SlotClass, SlotRange};
-use wire::{ErrorCode, Extent, Version, limits};
+use wire::{CHUNK_BYTES, ErrorCode, Extent, Version, limits};
 
 use crate::{
     disk::{Asked, Disk},
@@ -75,10 +75,7 @@ impl Disk {
     ) -> Result<Filled, Fault> {
         let len = slot_len(extent)?;
         let offset = extent.start.0;
-        let mut filled = match self.ring.read_cached(&open.file, &mut slot.bytes_mut()[..len], offset)? {
-            CachedRead::Filled(filled) => filled,
-            CachedRead::Miss => 0,
-        };
+        let mut filled = self.fill_cached(open, &mut slot.bytes_mut()[..len], offset)?;
         self.metrics.cached_bytes.increment(filled as u64);
         let mut pieces = 0;
         while filled < len {
@@ -98,6 +95,26 @@ impl Disk {
             }
         }
         Ok(slot.fill(len))
+    }
+}
+
+impl Disk {
+    /// Copies what the page cache has of it, from its start on; how much that is.
+    fn fill_cached(&self, open: &OpenFile, into: &mut [u8], offset: u64) -> Result<usize, Fault> {
+        let is_large = into.len() as u64 >= CHUNK_BYTES;
+        if is_large && !open.pace.is_quick() {
+            return Ok(0);
+        }
+        // The clock is for large reads alone: of small ones it would be a part.
+        let begun = is_large.then(Instant::now);
+        let read = self.ring.read_cached(&open.file, into, offset)?;
+        if let Some(begun) = begun {
+            open.pace.took(begun.elapsed());
+        }
+        Ok(match read {
+            CachedRead::Filled(filled) => filled,
+            CachedRead::Miss => 0,
+        })
     }
 }
 

@@ -124,7 +124,7 @@ struct Paging {
 
 /// One pass over a directory, page by page from where it began: it must come to an end.
 #[derive(Default)]
-struct Pass {
+pub(super) struct Pass {
     /// The cookie of the page that comes next; another one begins a new pass.
     next: Option<u64>,
     pages: u64,
@@ -135,7 +135,16 @@ struct Pass {
 }
 
 impl Pass {
-    fn turn_to(&mut self, page: &Page) -> Result<(), VfsError> {
+    /// The cookie of the page that comes next; zero at the beginning.
+    pub(super) fn cookie(&self) -> u64 {
+        self.next.unwrap_or(0)
+    }
+
+    /// Takes a page in.
+    ///
+    /// # Errors
+    /// [`VfsError::Protocol`] for a pass without an end.
+    pub(super) fn turn_to(&mut self, page: &Page) -> Result<(), VfsError> {
         if self.next != Some(page.start) {
             *self = Pass::default();
         }

@@ -12,7 +12,7 @@ use wire::{
     message::{ShareInfo, Target},
 };
 
-use super::{Vfs, name_of};
+use super::{Vfs, dir::Pass, name_of};
 use crate::{error::VfsError, read::OpenRead};
 
 /// Any number of folders.
@@ -78,8 +78,8 @@ type Parts = VecDeque<Arc<[u8]>>;
 enum Todo {
     /// A path, and what is to be found below it.
     Look { at: At, rest: Parts },
-    /// A folder from a place on, and what is to be found in it; all when that is nothing.
-    List { at: At, id: FileId, cookie: u64, rest: Parts },
+    /// A folder from where a pass over it is, and what is to be found in it; all when that is nothing.
+    List { at: At, id: FileId, pass: Pass, rest: Parts },
 }
 
 /// A path in a share.
@@ -149,7 +149,7 @@ impl Walk {
             };
             match todo {
                 Todo::Look { at, rest } => self.look(at, rest).await?,
-                Todo::List { at, id, cookie, rest } => self.list(at, (id, cookie), rest).await?,
+                Todo::List { at, id, pass, rest } => self.list(at, (id, pass), rest).await?,
             }
         }
     }
@@ -183,7 +183,7 @@ impl Walk {
         };
         match (attr.kind, rest.is_empty()) {
             (FileKind::Directory, _) => {
-                self.todo.push(Todo::List { at, id: attr.id, cookie: 0, rest });
+                self.todo.push(Todo::List { at, id: attr.id, pass: Pass::default(), rest });
             }
             (FileKind::Regular, true) => self.file(&at, &attr),
             (FileKind::Symlink, true) => self.problem(at.shown(&self.vfs, None), WalkError::Symlink),
@@ -193,18 +193,19 @@ impl Walk {
         Ok(())
     }
 
-    async fn list(&mut self, at: At, (id, cookie): (FileId, u64), rest: Parts) -> Result<(), VfsError> {
+    async fn list(&mut self, at: At, (id, mut pass): (FileId, Pass), rest: Parts) -> Result<(), VfsError> {
         let target = Target { share: at.share.id, path: at.path.clone(), id: Some(id) };
-        let page = match self.vfs.fetch_page(target, cookie, Instant::now() + self.deadline).await {
-            Ok((_, page)) => page,
+        let fetched = self.vfs.fetch_page(target, pass.cookie(), Instant::now() + self.deadline).await;
+        let page = match fetched.and_then(|(_, page)| pass.turn_to(&page).map(|()| page)) {
+            Ok(page) => page,
             Err(error) => {
                 let error = passes(error)?;
                 self.problem(at.shown(&self.vfs, None), error.into());
                 return Ok(());
             }
         };
-        if let Some(cookie) = page.next() {
-            self.todo.push(Todo::List { at: at.clone(), id, cookie, rest: rest.clone() });
+        if !page.end {
+            self.todo.push(Todo::List { at: at.clone(), id, pass, rest: rest.clone() });
         }
         for entry in &page.entries {
             let Ok(next) = at.join(entry.name.as_bytes()) else { continue };
@@ -227,7 +228,12 @@ impl Walk {
         let part = below.pop_front();
         let is_deep = part.as_deref() == Some(ANY_DEPTH);
         if is_deep && is_folder && !name.as_bytes().starts_with(b".") {
-            self.todo.push(Todo::List { at: at.clone(), id: attr.id, cookie: 0, rest: rest.clone() });
+            self.todo.push(Todo::List {
+                at: at.clone(),
+                id: attr.id,
+                pass: Pass::default(),
+                rest: rest.clone(),
+            });
             if below.is_empty() {
                 return;
             }
@@ -239,7 +245,7 @@ impl Walk {
         match (attr.kind, below.is_empty()) {
             (FileKind::Regular, true) => self.file(&at, attr),
             (FileKind::Directory, true) => {
-                self.todo.push(Todo::List { at, id: attr.id, cookie: 0, rest: below });
+                self.todo.push(Todo::List { at, id: attr.id, pass: Pass::default(), rest: below });
             }
             (FileKind::Directory, false) => self.todo.push(Todo::Look { at, rest: below }),
             _ => {}

@@ -27,6 +27,7 @@ use wormhole_fusefront::{
         handle::HandleId,
         inode::NodeId,
         shares::{MountRoot, usable},
+        walk::{Step, Walk, WalkError},
     },
 };
 
@@ -284,6 +285,32 @@ fn a_listing_that_goes_round_is_stopped() {
     let outcome = rig.listed(root);
     assert!(matches!(outcome, Err((7..60, VfsError::Protocol { .. }))), "{outcome:?}");
     rig.vfs.releasedir(root);
+    rig.end(&[]);
+}
+
+#[test]
+fn a_walk_of_a_listing_that_goes_round_is_stopped() {
+    // 0 -> 1 -> 2 -> 1 -> ...
+    let rig = Rig::new(|request| match request {
+        Request::List { cookie, .. } => {
+            let next = if *cookie == 2 { 1 } else { cookie + 1 };
+            page(dir(2), vec![entry(&format!("n{next}"), next, file(10 + next, 1))], false)
+        }
+        _ => usual(request),
+    });
+    let (files, problems) = rig.run(|vfs| async move {
+        let mut walk = Walk::new(&vfs, b"", PATIENCE);
+        let (mut files, mut problems) = (0, Vec::new());
+        while let Some(step) = walk.next().await.unwrap() {
+            match step {
+                Step::File(_) => files += 1,
+                Step::Problem { error, .. } => problems.push(error),
+            }
+        }
+        (files, problems)
+    });
+    assert!(files < 20, "{files} files");
+    assert!(matches!(problems[..], [WalkError::Vfs(VfsError::Protocol { .. })]), "{problems:?}");
     rig.end(&[]);
 }
 

@@ -214,10 +214,5 @@ fn concurrency(c: &mut Criterion) {
 criterion_group! { name = benches; config = profiles::criterion(); targets = concurrency }
 
 fn main() -> ExitCode {
-    if let Some(code) = process::play_role() {
-        return code;
-    }
-    benches();
-    Criterion::default().configure_from_args().final_summary();
-    ExitCode::SUCCESS
+    process::main(benches)
 }

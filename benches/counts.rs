@@ -156,10 +156,5 @@ fn print(both: Option<Count>, mount: Option<Count>) {
 criterion_group! { name = benches; config = profiles::criterion(); targets = counts }
 
 fn main() -> ExitCode {
-    if let Some(code) = process::play_role() {
-        return code;
-    }
-    benches();
-    Criterion::default().configure_from_args().final_summary();
-    ExitCode::SUCCESS
+    process::main(benches)
 }

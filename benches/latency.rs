@@ -22,6 +22,7 @@ use wormhole_benches::{
     access::{PAGE, PAGE_BYTES, RANDOM_THREADS, random_page},
     corpus::{self, Files},
     latency::{Latency, OPERATIONS_MIN},
+    mounted_corpus,
     run::{self, Scale},
 };
 
@@ -48,8 +49,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
-        let corpus = Corpus::open().expect("a folder for the files");
-        let rig = Rig::of(corpus.root()).unwrap_or_else(|why| panic!("no mount to measure: {why}"));
+        let (corpus, rig) = mounted_corpus();
         Bench { corpus, rig }
     }
 

@@ -18,6 +18,7 @@ use wormhole_benches::{
     Corpus, Rig,
     access::{self, ACCESSES, Access, Takes},
     corpus::{self, Files},
+    mounted_corpus,
     run::Scale,
 };
 
@@ -33,8 +34,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
-        let corpus = Corpus::open().expect("a folder for the files");
-        let rig = Rig::of(corpus.root()).unwrap_or_else(|why| panic!("no mount to measure: {why}"));
+        let (corpus, rig) = mounted_corpus();
         Bench { corpus, rig }
     }
 

@@ -11,4 +11,4 @@ pub mod run;
 pub mod sessions;
 
 pub use corpus::{Corpus, write_pattern};
-pub use rig::Rig;
+pub use rig::{Rig, mounted_corpus};

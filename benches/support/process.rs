@@ -1,7 +1,7 @@
 //! Host and mount as processes of their own, whose memory and processor time can be told apart.
 //!
 //! A bench cannot name the programs of other packages, so it starts itself again, in a role that `ROLE` names: the
-//! same libraries, none of the bench's files or samples. `main` of such a bench begins with [`play_role`].
+//! same libraries, none of the bench's files or samples. Such a bench's `main` is [`main`].
 
 use std::{
     env,
@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use criterion::Criterion;
 use fusefront::{MountConfig, mount, unmount::Detach};
 use tempfile::TempDir;
 use tokio::runtime::Builder;
@@ -26,8 +27,17 @@ const ROLE: &str = "WORMHOLE_BENCH_ROLE";
 const HOST: &str = "host";
 const MOUNT: &str = "mount";
 
-/// Does what this process was started for, if a bench started it. To be called first in `main`.
-pub fn play_role() -> Option<ExitCode> {
+/// Does what this process was started for, if a bench started it; else runs `benches`, as criterion's own `main` does.
+pub fn main(benches: fn()) -> ExitCode {
+    if let Some(code) = play_role() {
+        return code;
+    }
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+    ExitCode::SUCCESS
+}
+
+fn play_role() -> Option<ExitCode> {
     let role = env::var(ROLE).ok()?;
     let given: Vec<PathBuf> = env::args_os().skip(1).map(PathBuf::from).collect();
     let played = match (role.as_str(), &given[..]) {

@@ -20,7 +20,10 @@ use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use wire::Name;
 
-use crate::process::{self, Served};
+use crate::{
+    corpus::Corpus,
+    process::{self, Served},
+};
 
 /// New connections a second that a host of the benches lets in: each remount is one, all from one address.
 const HANDSHAKES_PER_S: u32 = 10_000;
@@ -38,6 +41,16 @@ pub struct Rig {
 enum Side {
     Here(Box<Host>),
     Apart(Box<Served>),
+}
+
+/// The files of the benches and a mount of them.
+///
+/// # Panics
+/// Without a folder for the files, or a mount: there is nothing to measure then.
+pub fn mounted_corpus() -> (Corpus, Rig) {
+    let corpus = Corpus::open().expect("a folder for the files");
+    let rig = Rig::of(corpus.root()).unwrap_or_else(|why| panic!("no mount to measure: {why}"));
+    (corpus, rig)
 }
 
 impl Rig {

@@ -57,6 +57,11 @@ impl Store {
     fn load_behind(&mut self, mut regions: Vec<(u64, u16)>) {
         // One ends before the next begins, but for those that had nothing to do.
         while self.loads.try_join_next().is_some() {}
+        if regions.is_empty() {
+            let mut state = self.shared.state.lock();
+            state.loading = state.loading.saturating_sub(1);
+            return;
+        }
         let shared = Arc::clone(&self.shared);
         self.loads.spawn(async move {
             while let Some((number, at)) = regions.pop() {

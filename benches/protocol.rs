@@ -67,7 +67,7 @@ fn listing(c: &mut Criterion) {
             attr: Some(attr(n + 2)),
         })
         .collect();
-    let reply = Reply::Listing(Listing { dir: attr(1), entries, end: true });
+    let reply = Reply::Listing(Listing { dir: attr(1), entries, end: true, grant: None });
     let encoded = encode_reply(&reply);
     let mut group = c.benchmark_group("protocol");
     group.throughput(Throughput::Elements(ENTRIES as u64));

@@ -48,8 +48,10 @@ pub(crate) fn page(asked: &Asked, cookie: u64, bytes_max: u32) -> Result<Page, F
         })?;
     }
     let bytes_max = bytes_max.min(limits::LISTING_BYTES_MAX) as usize;
-    let mut page =
-        Page { listing: Listing { dir: place.attr()?, entries: Vec::new(), end: false }, skipped: 0 };
+    let mut page = Page {
+        listing: Listing { dir: place.attr()?, entries: Vec::new(), end: false, grant: None },
+        skipped: 0,
+    };
     let mut bytes = 0;
     let mut buffer = Vec::with_capacity(NAMES_BYTES);
     let mut filter = asked.scope.entries_of(&asked.path);

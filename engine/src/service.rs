@@ -14,7 +14,7 @@ use metrics::Gauge;
 use tokio::time::Instant;
 use transport::{Answer, HeldUp, Serve, SessionEnd, SessionSummary};
 use wire::{
-    ErrorCode, FileId, Reply, Request, ShareId, SharePath,
+    ErrorCode, FileId, FileKind, Grant as LeaseGrant, Listing, Reply, Request, ShareId, SharePath,
     auth::Claims,
     message::{Call, Hello, ShareInfo, Target, Welcome},
     version::PROTOCOL_VERSION,
@@ -217,12 +217,13 @@ impl Service {
         Ok(match request {
             Request::Hello(_) => return Err(Fault::with(ErrorCode::Invalid, "a session has one hello")),
             Request::Stat(target) => Reply::Attr(self.disk.stat(ask(target)?).await?).into(),
-            Request::List { target, cookie, bytes_max } => {
+            Request::List { target, cookie, bytes_max, lease } => {
                 let asked = ask(target)?;
                 let page =
                     self.disk.work.run(deadline, move || list::page(&asked, cookie, bytes_max)).await?;
                 self.disk.metrics.names_skipped.increment(page.skipped);
-                Reply::Listing(page.listing).into()
+                let grant = lease.map(|_| LeaseGrant::Unwatchable);
+                Reply::Listing(Listing { grant, ..page.listing }).into()
             }
             Request::Readlink(target) => {
                 Reply::Link(self.blocking(ask(target)?, inspect::readlink).await?).into()
@@ -247,6 +248,15 @@ impl Service {
             Request::ListXattr(target) => {
                 Reply::Value(self.blocking(ask(target)?, inspect::xattr_names).await?).into()
             }
+            Request::Lease { target, lease: _ } => {
+                let dir = self.disk.stat(ask(target)?).await?;
+                if dir.kind != FileKind::Directory {
+                    return Err(Fault::new(ErrorCode::NotDirectory));
+                }
+                Reply::Leased { dir, grant: LeaseGrant::Unwatchable }.into()
+            }
+            Request::Release(_) => Reply::Released.into(),
+            Request::ReadFiles { .. } => return Err(Fault::new(ErrorCode::NotSupported)),
         })
     }
 

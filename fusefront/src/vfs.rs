@@ -361,6 +361,9 @@ fn unexpected(reply: &Reply) -> VfsError {
         Reply::Verified { .. } => "a verification",
         Reply::Statfs(_) => "the file system's state",
         Reply::Value(_) => "a value",
+        Reply::Leased { .. } => "a lease",
+        Reply::Released => "a release",
+        Reply::Files(_) => "files",
         Reply::Error { .. } => "an error",
     };
     VfsError::Protocol { reason: format!("{kind} to a request for something else") }

@@ -61,7 +61,7 @@ pub struct HeldUp {
 pub struct Answer {
     /// The reply.
     pub reply: Reply,
-    /// The data of a [`Reply::Data`], as long as it says; empty for every other reply.
+    /// The data of a [`Reply::Data`] or a [`Reply::Files`], as long as it says; empty for every other reply.
     pub data: Bytes,
 }
 
@@ -80,10 +80,7 @@ impl From<ErrorCode> for Answer {
 impl Answer {
     /// Whether the data is as long as the reply says.
     pub(crate) fn is_whole(&self) -> bool {
-        match self.reply {
-            Reply::Data { len, .. } => self.data.len() == len as usize,
-            _ => self.data.is_empty(),
-        }
+        self.data.len() as u64 == self.reply.data_bytes()
     }
 }
 

@@ -10,6 +10,7 @@ mod readahead;
 mod session;
 mod ticket;
 mod wire_call;
+mod wire_push;
 mod wire_reply;
 
 /// One thing to fuzz.
@@ -25,9 +26,10 @@ pub struct Target {
 }
 
 /// All of them.
-pub const ALL: [Target; 10] = [
+pub const ALL: [Target; 11] = [
     Target { name: "wire_call", run: wire_call::run },
     Target { name: "wire_reply", run: wire_reply::run },
+    Target { name: "wire_push", run: wire_push::run },
     Target { name: "ticket", run: ticket::run },
     Target { name: "claims", run: claims::run },
     Target { name: "path", run: path::run },

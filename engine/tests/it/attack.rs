@@ -199,7 +199,7 @@ fn longest(knowledge: &Knowledge, turn: usize) -> Bytes {
         1 => {
             let path = wire::SharePath::root();
             let target = Target { path, id: None, ..target };
-            call(Request::List { target, cookie: 0, bytes_max: u32::MAX })
+            call(Request::List { target, cookie: 0, bytes_max: u32::MAX, lease: None })
         }
         2 => {
             let ranges = vec![(whole, ContentHash([0; 32])); VERIFY_RANGES_MAX];

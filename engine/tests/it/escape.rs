@@ -49,7 +49,7 @@ fn errors(peer: &Peer, at: &str) -> Vec<ErrorCode> {
     let target = || peer.target(&path(at), None);
     let requests = [
         Request::Stat(target()),
-        Request::List { target: target(), cookie: 0, bytes_max: LISTING_BYTES_MAX },
+        Request::List { target: target(), cookie: 0, bytes_max: LISTING_BYTES_MAX, lease: None },
         Request::Readlink(target()),
         Request::Verify { target: target(), ranges: vec![(EXTENT, ContentHash([0; 32]))] },
         Request::GetXattr { target: target(), name: (&b"user.x"[..]).into() },

@@ -55,7 +55,7 @@ fn every_answer(peer: &Peer, at: &SharePath, id: Option<FileId>) -> Vec<ErrorCod
     let extent = Extent::new(0, 1);
     let requests = [
         Request::Stat(target()),
-        Request::List { target: target(), cookie: 0, bytes_max: LISTING_BYTES_MAX },
+        Request::List { target: target(), cookie: 0, bytes_max: LISTING_BYTES_MAX, lease: None },
         Request::Readlink(target()),
         Request::Verify { target: target(), ranges: vec![(extent, ContentHash([0; 32]))] },
         Request::GetXattr { target: target(), name: (&b"user.x"[..]).into() },

@@ -127,7 +127,12 @@ impl Peer {
     }
 
     pub(crate) fn list(&self, at: &str, cookie: u64, bytes_max: u32) -> Result<Listing, ErrorCode> {
-        match self.call(Request::List { target: self.target(&path(at), None), cookie, bytes_max }) {
+        match self.call(Request::List {
+            target: self.target(&path(at), None),
+            cookie,
+            bytes_max,
+            lease: None,
+        }) {
             Ok(Reply::Listing(listing)) => Ok(listing),
             other => Err(code(other)),
         }

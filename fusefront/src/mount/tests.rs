@@ -1,4 +1,7 @@
-use wire::{Attr, ByteLen, FileId, FileKind, ShareId, Ticket, Timestamp, message::ShareInfo};
+use wire::{
+    Attr, ByteLen, FileId, FileKind, ShareId, Ticket, Timestamp, message::ShareInfo,
+    version::PROTOCOL_VERSION,
+};
 
 use super::*;
 
@@ -28,8 +31,12 @@ fn the_only_share_is_the_root_and_several_are_folders_unless_one_is_named() {
     let both = [share(0, "films"), share(1, "stills")];
     let stills = Name::new(b"stills").unwrap();
     let other = Name::new(b"other").unwrap();
-    let welcome =
-        |shares: &[ShareInfo]| Welcome { version: 1, session: 1, boot: 1, shares: shares.to_owned() };
+    let welcome = |shares: &[ShareInfo]| Welcome {
+        version: PROTOCOL_VERSION,
+        session: 1,
+        boot: 1,
+        shares: shares.to_owned(),
+    };
     let choose = |shares: &[ShareInfo], wanted| choose(&welcome(shares), wanted);
     assert!(matches!(choose(&both[..1], None), Ok(MountRoot::Share(share)) if share.id == ShareId(0)));
     assert!(matches!(choose(&both, Some(&stills)), Ok(MountRoot::Share(share)) if share.id == ShareId(1)));

@@ -222,7 +222,7 @@ impl Vfs {
         cookie: u64,
         deadline: Instant,
     ) -> Result<(Attr, Arc<Page>), VfsError> {
-        let request = Request::List { target, cookie, bytes_max: PAGE_BYTES };
+        let request = Request::List { target, cookie, bytes_max: PAGE_BYTES, lease: None };
         let listing = match self.0.call_node(request, deadline).await? {
             Reply::Listing(listing) => listing,
             other => return Err(unexpected(&other)),

@@ -223,6 +223,8 @@ impl Vfs {
 
 #[cfg(test)]
 mod tests {
+    use wire::version::PROTOCOL_VERSION;
+
     use super::*;
 
     fn share(id: u16, name: &str, kind: FileKind) -> ShareInfo {
@@ -231,7 +233,7 @@ mod tests {
     }
 
     fn welcome(shares: Vec<ShareInfo>) -> Arc<Welcome> {
-        Arc::new(Welcome { version: 1, session: 1, boot: 1, shares })
+        Arc::new(Welcome { version: PROTOCOL_VERSION, session: 1, boot: 1, shares })
     }
 
     #[test]

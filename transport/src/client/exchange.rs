@@ -55,7 +55,7 @@ pub(super) async fn call(way: Way<'_>, call: &Call, deadline: Instant) -> Result
         let mut incoming = Incoming::ask(way, call).await?;
         match incoming.reply().await?.0 {
             Reply::Error { code, detail } => Err(CallError::Host { code, detail }.into()),
-            Reply::Data { .. } => Err(unexpected("data that was not asked for")),
+            Reply::Data { .. } | Reply::Files(_) => Err(unexpected("data that was not asked for")),
             reply => {
                 incoming.finish().await?;
                 Ok(reply)

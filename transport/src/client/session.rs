@@ -141,10 +141,13 @@ impl Session {
     /// The request with the host's share number.
     fn translate(&self, mut request: Request) -> Result<Request, ExchangeError> {
         let share = match &mut request {
-            Request::Hello(_) => return Ok(request),
+            // Leases are the session's own, whatever share they are in.
+            Request::Hello(_) | Request::Release(_) => return Ok(request),
             Request::Statfs(share) => share,
             Request::Stat(target)
             | Request::List { target, .. }
+            | Request::Lease { target, .. }
+            | Request::ReadFiles { dir: target, .. }
             | Request::Readlink(target)
             | Request::Read { target, .. }
             | Request::Verify { target, .. }

@@ -58,7 +58,7 @@ const KNOWN_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
-    use wire::{Attr, ByteLen, FileId, FileKind, Timestamp, message::ShareInfo};
+    use wire::{Attr, ByteLen, FileId, FileKind, Timestamp, message::ShareInfo, version::PROTOCOL_VERSION};
 
     use super::*;
 
@@ -68,7 +68,7 @@ mod tests {
             name: Name::new(name.as_bytes()).unwrap(),
             root: root(),
         };
-        Welcome { version: 1, session: 1, boot: 1, shares: shares.iter().map(share).collect() }
+        Welcome { version: PROTOCOL_VERSION, session: 1, boot: 1, shares: shares.iter().map(share).collect() }
     }
 
     fn root() -> Attr {

@@ -241,7 +241,16 @@ fn answer_bytes_max(request: &Request) -> u32 {
         Request::List { bytes_max, .. } => *bytes_max as usize,
         Request::GetXattr { .. } | Request::ListXattr(_) => XATTR_BYTES_MAX,
         Request::Readlink(_) => TARGET_BYTES_MAX,
-        Request::Hello(_) | Request::Stat(_) | Request::Statfs(_) | Request::Verify { .. } => 1024,
+        Request::ReadFiles { files, .. } => {
+            let bytes = files.iter().map(|file| file.version.size.0).sum::<u64>() + 1024;
+            usize::try_from(bytes).unwrap_or(usize::MAX)
+        }
+        Request::Hello(_)
+        | Request::Stat(_)
+        | Request::Statfs(_)
+        | Request::Verify { .. }
+        | Request::Lease { .. }
+        | Request::Release(_) => 1024,
     };
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }

@@ -25,6 +25,7 @@ use wire::{
     auth::{Claims, Mode, Secret},
     listing::Statfs,
     message::{Call, Class, Hello, ShareInfo, Target, Welcome},
+    version::PROTOCOL_VERSION,
 };
 
 const TICKET_KEY: [u8; 32] = [7; 32];
@@ -177,7 +178,7 @@ impl Serve for Host {
         };
         let shares = self.share_ids.iter().enumerate().map(share).collect();
         self.count(|counts| counts.admitted += 1);
-        Ok((Arc::new(session), Welcome { version: 1, session, boot: self.boot, shares }))
+        Ok((Arc::new(session), Welcome { version: PROTOCOL_VERSION, session, boot: self.boot, shares }))
     }
 
     async fn answer(&self, _session: &Arc<u64>, call: Call) -> Answer {

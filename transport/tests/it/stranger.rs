@@ -11,6 +11,7 @@ use wire::{
     ErrorCode, Reply, Request, Ticket,
     codec::{self, ReplyDecoder},
     message::{Call, Class, Hello},
+    version::PROTOCOL_VERSION,
 };
 
 use crate::host::{Host, PATIENCE, connect, loopback_config, now, on_loopback, soon, stat, ticket};
@@ -99,8 +100,8 @@ async fn hello(connection: &Connection, ticket: &Ticket) {
     connection.export_keying_material(&mut channel, b"EXPORTER-wormhole-session", b"").unwrap();
     let proof = ticket.secret.prove(&ticket.claims, &channel);
     let hello = Hello {
-        version_min: 1,
-        version_max: 1,
+        version_min: PROTOCOL_VERSION,
+        version_max: PROTOCOL_VERSION,
         claims: ticket.claims.clone(),
         proof,
         label: "bare".to_owned(),
@@ -121,8 +122,8 @@ async fn nothing_is_answered_before_the_hello() {
     let mut wrong = ticket.clone();
     wrong.secret = wire::auth::Secret::from_bytes([3; 32]);
     let hello = Hello {
-        version_min: 1,
-        version_max: 1,
+        version_min: PROTOCOL_VERSION,
+        version_max: PROTOCOL_VERSION,
         claims: wrong.claims.clone(),
         proof: wrong.secret.prove(&wrong.claims, &[0; 32]),
         label: String::new(),
@@ -187,8 +188,8 @@ async fn what_breaks_the_protocol_is_invalid_and_too_much_of_it_ends_the_session
     bad.push([&good[..], b"x"].concat());
     // A second hello, though well-formed.
     let second = Hello {
-        version_min: 1,
-        version_max: 1,
+        version_min: PROTOCOL_VERSION,
+        version_max: PROTOCOL_VERSION,
         claims: ticket.claims.clone(),
         proof: ticket.secret.prove(&ticket.claims, &[0; 32]),
         label: String::new(),

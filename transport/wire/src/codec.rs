@@ -1,7 +1,8 @@
 //! Messages as bytes on a stream, and back; incremental, since a stream brings bytes as they come.
 //!
 //! A request is a [`RequestHeader`] and a body; the sender ends the stream after it. A reply is a [`ReplyHeader`],
-//! a body and, for a read, the data. `PROTOCOL.md` gives every byte.
+//! a body and, for a read, the data. A [`PushHeader`] and a
+//! body are a push, and the next one follows. `PROTOCOL.md` gives every byte.
 
 use bytes::{Buf, Bytes};
 use zerocopy::{
@@ -18,9 +19,12 @@ use crate::{
 };
 
 mod attr;
+mod push;
 mod reply;
 mod request;
 
+pub(crate) use push::change_bytes;
+pub use push::{PushDecoder, PushHeader, encode_push};
 pub(crate) use reply::entry_bytes;
 
 /// In front of every request.
@@ -55,7 +59,7 @@ pub struct ReplyHeader {
     pub bound: u8,
     /// Bytes of the body, at most [`limits::REPLY_BODY_BYTES_MAX`].
     pub body_len: U32,
-    /// Bytes of data after the body, at most [`limits::READ_BYTES_MAX`]; zero except for a read.
+    /// Bytes of data after the body, at most [`limits::READ_BYTES_MAX`]; zero except for reads.
     pub data_len: U32,
     /// The times of a [`Timing`], or zero.
     pub times: U32,
@@ -89,7 +93,7 @@ pub fn encode_reply(reply: &Reply) -> Bytes {
 pub fn encode_timed_reply(reply: &Reply, timing: Timing) -> Bytes {
     let mut body = Writer::behind(size_of::<ReplyHeader>());
     let (status, kind) = reply::write(reply, &mut body);
-    let data_len = if let Reply::Data { len, .. } = reply { *len } else { 0 };
+    let data_len = u32::try_from(reply.data_bytes()).expect("data is bounded by limits.rs");
     let (bound, times) = timing.encode();
     let header = ReplyHeader {
         status: U16::new(status),
@@ -141,7 +145,7 @@ impl ReplyDecoder {
     }
 
     /// Takes what it needs off the front of `input`; the reply once it is whole. What is left of `input` then,
-    /// and all that follows on the stream, is the data of a [`Reply::Data`].
+    /// and all that follows on the stream, is the data of a [`Reply::Data`] or a [`Reply::Files`].
     ///
     /// # Errors
     /// Any [`DecodeError`]; the stream is of no use after one.
@@ -215,6 +219,12 @@ impl<H: Header> Gather<H> {
         let whole = head + header.body_len() as usize;
         self.take(whole, input);
         Ok((self.bytes.len() == whole).then(|| (header, &self.bytes[head..])))
+    }
+
+    /// Ready for the next message.
+    fn restart(&mut self) {
+        self.bytes = Vec::new();
+        self.header = None;
     }
 
     fn take(&mut self, up_to: usize, input: &mut Bytes) {

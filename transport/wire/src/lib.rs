@@ -4,7 +4,7 @@
 //! every length that a peer may claim has its bound in [`limits`].
 //!
 //! A first reading: [`Request`] and [`Reply`] say what is asked and answered, [`codec`] how that looks on a
-//! stream, [`Ticket`] what lets a node in.
+//! stream, [`Push`] what the host says unasked, [`Ticket`] what lets a node in.
 
 #![forbid(unsafe_code)]
 
@@ -18,6 +18,7 @@ pub mod cursor;
 pub mod error;
 pub mod extent;
 pub mod id;
+pub mod lease;
 pub mod limits;
 pub mod listing;
 pub mod message;
@@ -33,7 +34,8 @@ pub use chunk::CHUNK_BYTES;
 pub use code::ErrorCode;
 pub use error::DecodeError;
 pub use extent::Extent;
-pub use id::{FileId, ShareId, TicketId};
+pub use id::{FileId, LeaseId, ShareId, TicketId};
+pub use lease::{Change, Changes, Grant, Push};
 pub use listing::{Entry, Listing};
 pub use message::{Class, Reply, Request};
 pub use name::Name;

@@ -24,6 +24,14 @@ pub const REPLY_BODY_BYTES_MAX: usize = 256 * 1024;
 pub const LISTING_BYTES_MAX: u32 = 192 * 1024;
 /// Ranges of one `Verify`: with a hash and an extent each, about half of a request.
 pub const VERIFY_RANGES_MAX: usize = 640;
+/// Leases of one `Release`.
+pub const RELEASE_MAX: usize = 1024;
+/// Files of one `ReadFiles`; together at most [`READ_BYTES_MAX`].
+pub const FILES_MAX: usize = 128;
+/// Bytes of a push.
+pub const PUSH_BYTES_MAX: usize = 64 * 1024;
+/// Leases that one push takes back.
+pub const REVOKED_MAX: usize = 4096;
 /// Bytes of an extended attribute's name (`XATTR_NAME_MAX`, limits.h).
 pub const XATTR_NAME_BYTES_MAX: usize = 255;
 /// Bytes of an extended attribute's value or of the list of their names (`XATTR_SIZE_MAX`, limits.h).
@@ -40,10 +48,16 @@ const ATTR_BYTES: usize = 100;
 const ENTRY_MAX: usize = 8 + 1 + 1 + SHORT_BYTES + NAME_BYTES_MAX + ATTR_BYTES;
 
 const _: () = assert!(TARGET_MAX + 2 + VERIFY_RANGES_MAX * (12 + 32) <= REQUEST_BYTES_MAX);
+const _: () = assert!(2 + RELEASE_MAX * 8 <= REQUEST_BYTES_MAX);
+const _: () =
+    assert!(TARGET_MAX + 2 + FILES_MAX * (SHORT_BYTES + NAME_BYTES_MAX + 24 + 32) <= REQUEST_BYTES_MAX);
+const _: () = assert!(2 + REVOKED_MAX * 8 <= PUSH_BYTES_MAX);
+// The count of a push's changes is two bytes; a change takes at least 5.
+const _: () = assert!(PUSH_BYTES_MAX / 5 <= u16::MAX as usize);
 const _: () = assert!(TARGET_MAX + SHORT_BYTES + XATTR_NAME_BYTES_MAX <= REQUEST_BYTES_MAX);
 const _: () = assert!(2 + 2 + 32 + CLAIMS_MAX + SHORT_BYTES + NAME_BYTES_MAX <= REQUEST_BYTES_MAX);
 // A page may run over by the entry that did not fit, where a host sends at least one.
-const _: () = assert!(ATTR_BYTES + 3 + LISTING_BYTES_MAX as usize + ENTRY_MAX <= REPLY_BODY_BYTES_MAX);
+const _: () = assert!(ATTR_BYTES + 4 + LISTING_BYTES_MAX as usize + ENTRY_MAX <= REPLY_BODY_BYTES_MAX);
 // The count of a page's entries is two bytes; an entry takes at least 13.
 const _: () = assert!(REPLY_BODY_BYTES_MAX / 13 <= u16::MAX as usize);
 const _: () = assert!(XATTR_BYTES_MAX <= REPLY_BODY_BYTES_MAX);

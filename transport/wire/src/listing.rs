@@ -1,6 +1,6 @@
 //! Listings: a directory's entries with their attributes, a page at a time.
 
-use crate::{Attr, FileKind, Name};
+use crate::{Attr, FileKind, Grant, Name};
 
 /// One entry of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct Listing {
     pub entries: Vec<Entry>,
     /// Whether the last entry of the directory is in this page (or there is none).
     pub end: bool,
+    /// The answer to the wish for a lease; `None` where there was none.
+    pub grant: Option<Grant>,
 }
 
 /// The state of a file system, as `statfs(2)` gives it.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::{
-    Attr, ErrorCode, Extent, FileId, Listing, Name, ShareId, SharePath, Version,
+    Attr, ErrorCode, Extent, FileId, Grant, LeaseId, Listing, Name, ShareId, SharePath, Version,
     auth::{Claims, Proof},
     chunk::ContentHash,
     listing::Statfs,
@@ -61,6 +61,8 @@ pub enum Request {
         cookie: u64,
         /// Bytes of entries wanted, at most [`crate::limits::LISTING_BYTES_MAX`].
         bytes_max: u32,
+        /// Watch the directory before reading it, for a lease under this number; the listing tells whether it is granted.
+        lease: Option<LeaseId>,
     },
     /// The text of a symlink. Answer: [`Reply::Link`].
     Readlink(Target),
@@ -91,6 +93,34 @@ pub enum Request {
     },
     /// The names of the extended attributes. Answer: [`Reply::Value`], each name ended by a NUL.
     ListXattr(Target),
+    /// A lease on a directory: to be told of every change after its attributes. Answer: [`Reply::Leased`].
+    Lease {
+        /// The directory.
+        target: Target,
+        /// A number that this session has not used.
+        lease: LeaseId,
+    },
+    /// These leases are not needed any more: at most [`crate::limits::RELEASE_MAX`], unknown ones pass. Answer:
+    /// [`Reply::Released`].
+    Release(Vec<LeaseId>),
+    /// Whole small files of one directory. Answer: [`Reply::Files`].
+    ReadFiles {
+        /// The directory.
+        dir: Target,
+        /// At most [`crate::limits::FILES_MAX`], together at most [`crate::limits::READ_BYTES_MAX`] bytes.
+        files: Vec<FileWanted>,
+    },
+}
+
+/// A file that [`Request::ReadFiles`] asks for, all its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileWanted {
+    /// Its name in the directory.
+    pub name: Name,
+    /// The file that the mount expects there; another one is answered with [`ErrorCode::Stale`].
+    pub id: FileId,
+    /// The version expected, which says how long it is; another one is answered with [`ErrorCode::Stale`].
+    pub version: Version,
 }
 
 /// The mount introduces itself.
@@ -170,6 +200,18 @@ pub enum Reply {
     Statfs(Statfs),
     /// To [`Request::GetXattr`] and [`Request::ListXattr`]: at most [`crate::limits::XATTR_BYTES_MAX`] bytes.
     Value(Bytes),
+    /// To [`Request::Lease`].
+    Leased {
+        /// The directory, looked at after the watch was set.
+        dir: Attr,
+        /// Whether there is a lease now.
+        grant: Grant,
+    },
+    /// To [`Request::Release`].
+    Released,
+    /// To [`Request::ReadFiles`], in its order: for each file its length, or why it is not here. The bytes of those that
+    /// are follow the reply, one file after the other.
+    Files(Vec<Result<u32, ErrorCode>>),
     /// To any request.
     Error {
         /// What the mount can do about it.
@@ -183,5 +225,23 @@ impl Reply {
     /// An error with nothing to add.
     pub fn error(code: ErrorCode) -> Reply {
         Reply::Error { code, detail: String::new() }
+    }
+
+    /// Bytes of data that follow the reply.
+    pub fn data_bytes(&self) -> u64 {
+        match self {
+            Reply::Data { len, .. } => u64::from(*len),
+            Reply::Files(files) => files.iter().flatten().copied().map(u64::from).sum(),
+            Reply::Welcome(_)
+            | Reply::Attr(_)
+            | Reply::Listing(_)
+            | Reply::Link(_)
+            | Reply::Verified { .. }
+            | Reply::Statfs(_)
+            | Reply::Value(_)
+            | Reply::Leased { .. }
+            | Reply::Released
+            | Reply::Error { .. } => 0,
+        }
     }
 }

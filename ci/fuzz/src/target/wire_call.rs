@@ -74,6 +74,18 @@ fn check(call: &Call) {
         Request::Stat(target) | Request::Readlink(target) | Request::ListXattr(target) => {
             check_target(target);
         }
+        Request::Lease { target, lease } => {
+            assert!(lease.0 != 0);
+            check_target(target);
+        }
+        Request::Release(leases) => {
+            assert!(leases.len() <= limits::RELEASE_MAX && leases.iter().all(|lease| lease.0 != 0));
+        }
+        Request::ReadFiles { dir, files } => {
+            assert!(files.len() <= limits::FILES_MAX);
+            assert!(files.iter().map(|file| file.version.size.0).sum::<u64>() <= limits::READ_BYTES_MAX);
+            check_target(dir);
+        }
         Request::Statfs(_) => {}
     }
 }

@@ -80,7 +80,11 @@ fn check(reply: &Reply) {
         }
         Reply::Value(value) => assert!(value.len() <= limits::XATTR_BYTES_MAX),
         Reply::Error { detail, .. } => assert!(detail.len() <= limits::DETAIL_BYTES_MAX),
-        Reply::Statfs(_) => {}
+        Reply::Leased { dir, .. } => check_attr(dir),
+        Reply::Files(files) => {
+            assert!(files.len() <= limits::FILES_MAX && reply.data_bytes() <= limits::READ_BYTES_MAX);
+        }
+        Reply::Statfs(_) | Reply::Released => {}
     }
 }
 

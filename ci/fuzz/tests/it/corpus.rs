@@ -45,7 +45,7 @@ macro_rules! corpus_of {
     };
 }
 
-corpus_of!(wire_call wire_reply ticket claims path control admission answers session readahead);
+corpus_of!(wire_call wire_reply wire_push ticket claims path control admission answers session readahead);
 
 #[test]
 fn every_folder_is_a_target() {

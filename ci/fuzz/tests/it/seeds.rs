@@ -31,6 +31,8 @@ fn seeds() -> Vec<Seed> {
             seeds.push(("wire_call", kind.to_owned(), after(&[0], &bytes)));
         } else if let Some(kind) = name.strip_prefix("reply_") {
             seeds.push(("wire_reply", kind.to_owned(), after(&[0], &bytes)));
+        } else if let Some(kind) = name.strip_prefix("push_") {
+            seeds.push(("wire_push", kind.to_owned(), after(&[0], &bytes)));
         } else if name == "ticket" {
             let contents = BASE64URL_NOPAD.decode(&bytes["wh1_".len()..]).unwrap();
             let payload = &contents[..contents.len() - 4];
@@ -40,6 +42,7 @@ fn seeds() -> Vec<Seed> {
             seeds.push(("claims", "claims".to_owned(), payload[64..].to_owned()));
         }
     }
+    seeds.push(("wire_push", "several".to_owned(), several(&seeds)));
     seeds.push(("wire_call", "dribble".to_owned(), dribble(&seeds)));
     seeds.push(("ticket", "newer".to_owned(), after(&[0], b"wh2_abcd")));
     seeds.push(("ticket", "id".to_owned(), after(&[0], b"0123456789ABCDEF")));
@@ -52,6 +55,14 @@ fn seeds() -> Vec<Seed> {
     seeds.extend(answers());
     seeds.extend(session());
     seeds
+}
+
+/// Every push, one after the other, in pieces.
+fn several(seeds: &[Seed]) -> Vec<u8> {
+    let pushes = seeds.iter().filter(|(target, ..)| *target == "wire_push");
+    let mut pushes: Vec<&Seed> = pushes.collect();
+    pushes.sort();
+    after(&[7], &pushes.into_iter().flat_map(|(.., bytes)| bytes[1..].to_owned()).collect::<Vec<u8>>())
 }
 
 /// A request a byte at a time.

@@ -17,6 +17,7 @@ use wire::{
     auth::{Claims, Mode, Secret},
     listing::Statfs,
     message::{Call, Hello, ShareInfo, Welcome},
+    version::PROTOCOL_VERSION,
 };
 
 /// What is said to a request; `None`: nothing, ever.
@@ -37,7 +38,7 @@ impl Serve for Scripted {
         _channel: [u8; 32],
         _peer: SocketAddr,
     ) -> Result<(Arc<()>, Welcome), ErrorCode> {
-        let welcome = Welcome { version: 1, session: 1, boot: 1, shares: self.shares.clone() };
+        let welcome = Welcome { version: PROTOCOL_VERSION, session: 1, boot: 1, shares: self.shares.clone() };
         Ok((Arc::new(()), welcome))
     }
 
@@ -168,7 +169,7 @@ pub(crate) fn absent() -> Option<Answer> {
 
 /// A page of a listing.
 pub(crate) fn page(of: Attr, entries: Vec<Entry>, end: bool) -> Option<Answer> {
-    Some(Reply::Listing(Listing { dir: of, entries, end }).into())
+    Some(Reply::Listing(Listing { dir: of, entries, end, grant: None }).into())
 }
 
 pub(crate) fn entry(text: &str, cookie: u64, attr: Attr) -> Entry {
@@ -180,12 +181,14 @@ pub(crate) fn path(request: &Request) -> String {
     match request {
         Request::Stat(target)
         | Request::List { target, .. }
+        | Request::Lease { target, .. }
+        | Request::ReadFiles { dir: target, .. }
         | Request::Readlink(target)
         | Request::Read { target, .. }
         | Request::Verify { target, .. }
         | Request::GetXattr { target, .. }
         | Request::ListXattr(target) => String::from_utf8(target.path.as_bytes().to_owned()).unwrap(),
-        Request::Hello(_) | Request::Statfs(_) => String::new(),
+        Request::Hello(_) | Request::Statfs(_) | Request::Release(_) => String::new(),
     }
 }
 

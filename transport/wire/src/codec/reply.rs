@@ -7,7 +7,7 @@ use super::{
     attr::{kind_from, kind_number, read_attr, read_version, write_attr, write_version},
 };
 use crate::{
-    DecodeError, Entry, ErrorCode, Listing, Name, Reply, ShareId,
+    DecodeError, Entry, ErrorCode, Grant, Listing, Name, Reply, ShareId,
     cursor::{Reader, Writer},
     limits,
     listing::Statfs,
@@ -24,6 +24,9 @@ const DATA: u8 = 5;
 const VERIFIED: u8 = 6;
 const STATFS: u8 = 7;
 const VALUE: u8 = 8;
+const LEASED: u8 = 9;
+const RELEASED: u8 = 10;
+const FILES: u8 = 11;
 
 const ENTRY_HAS_ATTR: u8 = 1;
 
@@ -66,6 +69,16 @@ pub(super) fn write(reply: &Reply, out: &mut Writer) -> (u16, u8) {
             out.raw(value);
             VALUE
         }
+        Reply::Leased { dir, grant } => {
+            write_attr(dir, out);
+            out.u8(grant_number(Some(*grant)));
+            LEASED
+        }
+        Reply::Released => RELEASED,
+        Reply::Files(files) => {
+            write_files(files, out);
+            FILES
+        }
         Reply::Error { code, detail } => {
             out.raw(cut(detail, limits::DETAIL_BYTES_MAX).as_bytes());
             return (code.number(), ERROR);
@@ -76,7 +89,7 @@ pub(super) fn write(reply: &Reply, out: &mut Writer) -> (u16, u8) {
 
 pub(super) fn read(header: &ReplyHeader, from: &mut Reader<'_>) -> Result<Reply, DecodeError> {
     let data_len = header.data_len.get();
-    let carries_data = header.status.get() == 0 && header.kind == DATA;
+    let carries_data = header.status.get() == 0 && matches!(header.kind, DATA | FILES);
     if !carries_data && data_len != 0 {
         return Err(DecodeError::OutOfRange { what: "data length" });
     }
@@ -115,6 +128,13 @@ pub(super) fn read(header: &ReplyHeader, from: &mut Reader<'_>) -> Result<Reply,
             let value = take_rest(from, limits::XATTR_BYTES_MAX, "value")?;
             Reply::Value(Bytes::copy_from_slice(value))
         }
+        LEASED => {
+            let dir = read_attr(from)?;
+            let grant = grant_from(from.u8("grant")?)?;
+            Reply::Leased { dir, grant: grant.ok_or(DecodeError::OutOfRange { what: "grant" })? }
+        }
+        RELEASED => Reply::Released,
+        FILES => read_files(from, data_len)?,
         n => return Err(DecodeError::Unknown { what: "reply", value: n.into() }),
     })
 }
@@ -169,6 +189,7 @@ pub(crate) fn entry_bytes(entry: &Entry) -> usize {
 fn write_listing(listing: &Listing, out: &mut Writer) {
     write_attr(&listing.dir, out);
     out.u8(listing.end.into());
+    out.u8(grant_number(listing.grant));
     out.count(listing.entries.len());
     for entry in &listing.entries {
         out.u64(entry.cookie);
@@ -184,6 +205,7 @@ fn write_listing(listing: &Listing, out: &mut Writer) {
 fn read_listing(from: &mut Reader<'_>) -> Result<Listing, DecodeError> {
     let dir = read_attr(from)?;
     let end = from.u8("end of listing")? != 0;
+    let grant = grant_from(from.u8("grant")?)?;
     let count = usize::from(from.u16("entries")?);
     // An entry takes at least 13 bytes here and ten times that in memory: past a page of usual size the vector
     // grows with the entries that are really there, not with their claimed count.
@@ -199,7 +221,57 @@ fn read_listing(from: &mut Reader<'_>) -> Result<Listing, DecodeError> {
         let attr = if flags & ENTRY_HAS_ATTR != 0 { Some(read_attr(from)?) } else { None };
         entries.push(Entry { name, cookie, kind, attr });
     }
-    Ok(Listing { dir, entries, end })
+    Ok(Listing { dir, entries, end, grant })
+}
+
+fn grant_number(grant: Option<Grant>) -> u8 {
+    match grant {
+        None => 0,
+        Some(Grant::Granted) => 1,
+        Some(Grant::Unwatchable) => 2,
+        Some(Grant::Exhausted) => 3,
+    }
+}
+
+fn grant_from(number: u8) -> Result<Option<Grant>, DecodeError> {
+    Ok(match number {
+        0 => None,
+        1 => Some(Grant::Granted),
+        2 => Some(Grant::Unwatchable),
+        3 => Some(Grant::Exhausted),
+        n => return Err(DecodeError::Unknown { what: "grant", value: n.into() }),
+    })
+}
+
+fn write_files(files: &[Result<u32, ErrorCode>], out: &mut Writer) {
+    out.count(files.len());
+    for file in files {
+        out.u16(file.map_or_else(ErrorCode::number, |_| 0));
+        out.u32(file.unwrap_or(0));
+    }
+}
+
+/// The lengths, which together are that of the data.
+fn read_files(from: &mut Reader<'_>, data_len: u32) -> Result<Reply, DecodeError> {
+    if u64::from(data_len) > limits::READ_BYTES_MAX {
+        return Err(DecodeError::TooLong { what: "data", len: data_len.into() });
+    }
+    let count = from.count(limits::FILES_MAX, "files")?;
+    let mut files = Vec::with_capacity(count);
+    for _ in 0..count {
+        let status = from.u16("file status")?;
+        let len = from.u32("file length")?;
+        files.push(match status {
+            0 => Ok(len),
+            _ if len != 0 => return Err(DecodeError::OutOfRange { what: "file length" }),
+            number => Err(ErrorCode::from_number(number)),
+        });
+    }
+    let reply = Reply::Files(files);
+    if reply.data_bytes() != u64::from(data_len) {
+        return Err(DecodeError::OutOfRange { what: "data length" });
+    }
+    Ok(reply)
 }
 
 fn write_statfs(statfs: &Statfs, out: &mut Writer) {

@@ -5,12 +5,12 @@ use super::{
     reply::cut,
 };
 use crate::{
-    DecodeError, Extent, Request, ShareId, SharePath,
+    DecodeError, Extent, LeaseId, Name, Request, ShareId, SharePath,
     auth::{Claims, Proof},
     chunk::ContentHash,
     cursor::{Reader, Writer},
     limits,
-    message::{Hello, Target},
+    message::{FileWanted, Hello, Target},
 };
 
 // Numbers of requests: never reused. PROTOCOL.md, "Requests".
@@ -23,6 +23,12 @@ const VERIFY: u8 = 6;
 const STATFS: u8 = 7;
 const GETXATTR: u8 = 8;
 const LISTXATTR: u8 = 9;
+const LEASE: u8 = 10;
+const RELEASE: u8 = 11;
+const READ_FILES: u8 = 12;
+
+/// In place of a lease, where none is wanted.
+const NO_LEASE: u64 = 0;
 
 pub(super) fn write(request: &Request, out: &mut Writer) -> u8 {
     match request {
@@ -34,9 +40,10 @@ pub(super) fn write(request: &Request, out: &mut Writer) -> u8 {
             write_target(target, out);
             STAT
         }
-        Request::List { target, cookie, bytes_max } => {
+        Request::List { target, cookie, bytes_max, lease } => {
             out.u64(*cookie);
             out.u32(*bytes_max);
+            out.u64(lease.map_or(NO_LEASE, |lease| lease.0));
             write_target(target, out);
             LIST
         }
@@ -72,6 +79,25 @@ pub(super) fn write(request: &Request, out: &mut Writer) -> u8 {
             write_target(target, out);
             LISTXATTR
         }
+        Request::Lease { target, lease } => {
+            out.u64(lease.0);
+            write_target(target, out);
+            LEASE
+        }
+        Request::Release(leases) => {
+            write_leases(leases, out);
+            RELEASE
+        }
+        Request::ReadFiles { dir, files } => {
+            write_target(dir, out);
+            out.count(files.len());
+            for FileWanted { name, id, version } in files {
+                out.short_bytes(name.as_bytes());
+                write_id(*id, out);
+                write_version(*version, out);
+            }
+            READ_FILES
+        }
     }
 }
 
@@ -85,7 +111,11 @@ pub(super) fn read(kind: u8, from: &mut Reader<'_>) -> Result<Request, DecodeErr
             if bytes_max > limits::LISTING_BYTES_MAX {
                 return Err(DecodeError::TooLong { what: "page", len: bytes_max.into() });
             }
-            Request::List { target: read_target(from)?, cookie, bytes_max }
+            let lease = match from.u64("lease")? {
+                NO_LEASE => None,
+                number => Some(LeaseId(number)),
+            };
+            Request::List { target: read_target(from)?, cookie, bytes_max, lease }
         }
         READLINK => Request::Readlink(read_target(from)?),
         READ => {
@@ -115,8 +145,50 @@ pub(super) fn read(kind: u8, from: &mut Reader<'_>) -> Result<Request, DecodeErr
             Request::GetXattr { target, name: name.into() }
         }
         LISTXATTR => Request::ListXattr(read_target(from)?),
+        LEASE => {
+            let lease = read_lease(from)?;
+            Request::Lease { target: read_target(from)?, lease }
+        }
+        RELEASE => Request::Release(read_leases(from, limits::RELEASE_MAX)?),
+        READ_FILES => Request::ReadFiles { dir: read_target(from)?, files: read_files(from)? },
         n => return Err(DecodeError::Unknown { what: "request", value: n.into() }),
     })
+}
+
+pub(super) fn read_lease(from: &mut Reader<'_>) -> Result<LeaseId, DecodeError> {
+    match from.u64("lease")? {
+        NO_LEASE => Err(DecodeError::OutOfRange { what: "lease" }),
+        number => Ok(LeaseId(number)),
+    }
+}
+
+pub(super) fn write_leases(leases: &[LeaseId], out: &mut Writer) {
+    out.count(leases.len());
+    for lease in leases {
+        out.u64(lease.0);
+    }
+}
+
+pub(super) fn read_leases(from: &mut Reader<'_>, max: usize) -> Result<Vec<LeaseId>, DecodeError> {
+    let count = from.count(max, "leases")?;
+    (0..count).map(|_| read_lease(from)).collect()
+}
+
+fn read_files(from: &mut Reader<'_>) -> Result<Vec<FileWanted>, DecodeError> {
+    let count = from.count(limits::FILES_MAX, "files")?;
+    let mut files = Vec::with_capacity(count);
+    let mut bytes = 0;
+    for _ in 0..count {
+        let name = Name::new(from.short_bytes(limits::NAME_BYTES_MAX, "name")?)?;
+        let file = FileWanted { name, id: read_id(from)?, version: read_version(from)? };
+        // Each is below 2^63 and all before it within the limit.
+        bytes += file.version.size.0;
+        if bytes > limits::READ_BYTES_MAX {
+            return Err(DecodeError::TooLong { what: "files", len: bytes });
+        }
+        files.push(file);
+    }
+    Ok(files)
 }
 
 fn write_hello(hello: &Hello, out: &mut Writer) {

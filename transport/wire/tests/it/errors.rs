@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use wormhole_wire::{
-    DecodeError, ErrorCode, Name, Reply, SharePath, Ticket, TicketId,
+    ByteLen, Change, Changes, Class, DecodeError, ErrorCode, FileId, LeaseId, Name, Push, Reply, Request,
+    ShareId, SharePath, Ticket, TicketId, Timestamp, Version,
     auth::{Claims, Mode, Secret},
-    codec::{CallDecoder, ReplyDecoder, encode_reply},
+    codec::{CallDecoder, PushDecoder, ReplyDecoder, encode_call, encode_push, encode_reply},
     limits,
-    message::Call,
+    message::{Call, FileWanted, Target},
     ticket::{TicketError, is_address},
 };
 
@@ -72,6 +73,87 @@ fn data_belongs_to_a_read_that_succeeded() {
     bytes[8] = 1;
     let result = ReplyDecoder::new().feed(&mut Bytes::from(bytes));
     assert_eq!(result, Err(DecodeError::OutOfRange { what: "data length" }));
+}
+
+#[test]
+fn a_lease_has_a_number() {
+    let bytes = [0_u8; 8];
+    assert_eq!(call(10, 4, 8, &bytes), Err(DecodeError::OutOfRange { what: "lease" }));
+    let one = [&[1, 0], &bytes[..]].concat();
+    assert_eq!(call(11, 4, 10, &one), Err(DecodeError::OutOfRange { what: "lease" }));
+    let many = u16::try_from(limits::RELEASE_MAX).unwrap() + 1;
+    let error = DecodeError::TooLong { what: "leases", len: many.into() };
+    assert_eq!(call(11, 4, 2, &many.to_le_bytes()), Err(error));
+}
+
+#[test]
+fn files_are_no_longer_than_a_read_together() {
+    let file = |size: u64| FileWanted {
+        name: Name::new(b"f").unwrap(),
+        id: FileId { fs: 1, inode: 2, birth: 3 },
+        version: Version { size: ByteLen(size), mtime: Timestamp::default(), ctime: Timestamp::default() },
+    };
+    let ask = |sizes: &[u64]| {
+        let dir = Target { share: ShareId(1), path: SharePath::root(), id: None };
+        let request = Request::ReadFiles { dir, files: sizes.iter().map(|&size| file(size)).collect() };
+        let call = Call { class: Class::Demand, id: 1, deadline_ms: 1, request };
+        CallDecoder::new().feed(&mut encode_call(&call)).map(|call| call.is_some())
+    };
+    let max = limits::READ_BYTES_MAX;
+    assert_eq!(ask(&[0, max - 1, 1, 0]), Ok(true));
+    assert_eq!(ask(&[0, max - 1, 2]), Err(DecodeError::TooLong { what: "files", len: max + 1 }));
+    let long = i64::MAX.unsigned_abs();
+    assert_eq!(ask(&[1, long]), Err(DecodeError::TooLong { what: "files", len: long + 1 }));
+    assert_eq!(ask(&[0; limits::FILES_MAX + 1]), Err(DecodeError::TooLong { what: "files", len: 129 }));
+}
+
+#[test]
+fn lengths_of_files_are_those_of_the_data() {
+    let reply = Reply::Files(vec![Ok(3), Err(ErrorCode::Stale)]);
+    let bytes = encode_reply(&reply).to_vec();
+    let read = |bytes: &[u8]| ReplyDecoder::new().feed(&mut Bytes::copy_from_slice(bytes));
+    assert_eq!(read(&bytes), Ok(Some(reply)));
+    let with = |at: usize, value: u8| {
+        let mut bent = bytes.clone();
+        bent[at] = value;
+        read(&bent)
+    };
+    // The header's length of all data, the length of the first file, that of the one that is not here.
+    for (at, value) in [(8, 4), (16 + 4, 2)] {
+        assert_eq!(with(at, value), Err(DecodeError::OutOfRange { what: "data length" }));
+    }
+    assert_eq!(with(16 + 2 + 6 + 2, 1), Err(DecodeError::OutOfRange { what: "file length" }));
+    assert_eq!(with(8 + 3, 1), Err(DecodeError::TooLong { what: "data", len: (1 << 24) + 3 }));
+}
+
+/// A push with this header and body.
+fn push(kind: u8, len: u32, body: &[u8]) -> Result<Option<Push>, DecodeError> {
+    let mut bytes = vec![kind, 0, 0, 0];
+    bytes.extend(len.to_le_bytes());
+    bytes.extend(body);
+    PushDecoder::new().feed(&mut Bytes::from(bytes))
+}
+
+#[test]
+fn pushes_that_are_none_are_refused() {
+    let len = u32::try_from(limits::PUSH_BYTES_MAX).unwrap();
+    assert_eq!(push(3, len + 1, &[]), Err(DecodeError::TooLong { what: "push", len: (len + 1).into() }));
+    assert_eq!(push(3, len, &[]), Ok(None));
+    assert_eq!(push(9, 0, &[]), Err(DecodeError::Unknown { what: "push", value: 9 }));
+    assert_eq!(push(3, 1, &[0]), Err(DecodeError::Trailing { extra: 1 }));
+    assert_eq!(push(1, 10, &[0; 10]), Err(DecodeError::OutOfRange { what: "lease" }));
+    assert_eq!(push(1, 10, &[1, 0, 0, 0, 0, 0, 0, 0, 9, 0]), Err(DecodeError::Truncated { what: "change" }));
+    assert_eq!(push(2, 2, &[1, 16]), Err(DecodeError::TooLong { what: "leases", len: 4097 }));
+    let dotted = [1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 1, 0, b'.'];
+    assert_eq!(push(1, 15, &dotted), Err(DecodeError::BadName));
+}
+
+#[test]
+fn a_push_over_its_limit_is_a_bug_of_its_maker() {
+    let name = Name::new(&[b'x'; 255]).unwrap();
+    let changes = vec![Change { name, what: Changes::ATTR, linked: None }; 254];
+    let push = Push::Changed { lease: LeaseId(1), changes };
+    assert!(std::panic::catch_unwind(|| encode_push(&push)).is_err());
 }
 
 #[test]

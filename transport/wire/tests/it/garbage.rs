@@ -5,14 +5,14 @@ use proptest::prelude::*;
 use wormhole_wire::{
     Name, SharePath, Ticket,
     auth::Claims,
-    codec::{CallDecoder, ReplyDecoder, encode_call, encode_reply},
+    codec::{CallDecoder, PushDecoder, ReplyDecoder, encode_call, encode_push, encode_reply},
     cursor::{Reader, Writer},
 };
 
 use crate::values;
 
 /// A value that a decoder accepts is valid: written and read again, it is the same.
-fn both_decoders(bytes: &[u8]) {
+fn all_decoders(bytes: &[u8]) {
     if let Ok(Some(call)) = CallDecoder::new().feed(&mut Bytes::copy_from_slice(bytes)) {
         let mut again = encode_call(&call);
         assert_eq!(CallDecoder::new().feed(&mut again), Ok(Some(call)));
@@ -20,6 +20,10 @@ fn both_decoders(bytes: &[u8]) {
     if let Ok(Some(reply)) = ReplyDecoder::new().feed(&mut Bytes::copy_from_slice(bytes)) {
         let mut again = encode_reply(&reply);
         assert_eq!(ReplyDecoder::new().feed(&mut again), Ok(Some(reply)));
+    }
+    if let Ok(Some(push)) = PushDecoder::new().feed(&mut Bytes::copy_from_slice(bytes)) {
+        let mut again = encode_push(&push);
+        assert_eq!(PushDecoder::new().feed(&mut again), Ok(Some(push)));
     }
 }
 
@@ -34,30 +38,35 @@ fn bend(bytes: &[u8], at: usize, with: u8, keep: usize) -> Vec<u8> {
 proptest! {
     #[test]
     fn decoders_take_any_bytes(bytes: Vec<u8>) {
-        both_decoders(&bytes);
+        all_decoders(&bytes);
         let _ = Claims::read(&mut Reader::new(&bytes));
     }
 
     /// A right header, so that the bodies are reached.
     #[test]
-    fn bodies_take_any_bytes(kind in 0..12_u8, status in 0..3_u8, body: Vec<u8>) {
+    fn bodies_take_any_bytes(kind in 0..14_u8, status in 0..3_u8, body: Vec<u8>) {
         let len = u32::try_from(body.len()).unwrap().to_le_bytes();
         let mut call = vec![kind, 4, 0, 0];
         call.extend(len);
         call.extend([0; 16]);
         call.extend(&body);
-        both_decoders(&call);
+        all_decoders(&call);
         let mut reply = vec![status, 0, kind, 0];
         reply.extend(len);
         reply.extend([0; 8]);
         reply.extend(&body);
-        both_decoders(&reply);
+        all_decoders(&reply);
+        let mut push = vec![kind % 5, 0, 0, 0];
+        push.extend(len);
+        push.extend(&body);
+        all_decoders(&push);
     }
 
     #[test]
-    fn bent_messages_are_refused_or_valid(call in values::call(), reply in values::reply(), at: usize, with: u8, keep: usize) {
-        both_decoders(&bend(&encode_call(&call), at, with, keep));
-        both_decoders(&bend(&encode_reply(&reply), at, with, keep));
+    fn bent_messages_are_refused_or_valid(call in values::call(), reply in values::reply(), push in values::push(), at: usize, with: u8, keep: usize) {
+        all_decoders(&bend(&encode_call(&call), at, with, keep));
+        all_decoders(&bend(&encode_reply(&reply), at, with, keep));
+        all_decoders(&bend(&encode_push(&push), at, with, keep));
     }
 
     #[test]

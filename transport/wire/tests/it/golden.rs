@@ -4,14 +4,14 @@ use std::{fmt::Write, fs, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use wormhole_wire::{
-    Attr, ByteLen, Entry, ErrorCode, Extent, FileId, FileKind, Listing, Name, Reply, Request, ShareId,
-    SharePath, Ticket, TicketId, Timestamp, Version,
+    Attr, ByteLen, Change, Changes, Entry, ErrorCode, Extent, FileId, FileKind, Grant, LeaseId, Listing,
+    Name, Push, Reply, Request, ShareId, SharePath, Ticket, TicketId, Timestamp, Version,
     auth::{Claims, Mode, Proof, Secret},
     bound::Bound,
     chunk::ContentHash,
-    codec::{ReplyDecoder, encode_call, encode_reply, encode_timed_reply},
+    codec::{ReplyDecoder, encode_call, encode_push, encode_reply, encode_timed_reply},
     listing::Statfs,
-    message::{Call, Class, Hello, ShareInfo, Target, Welcome},
+    message::{Call, Class, FileWanted, Hello, ShareInfo, Target, Welcome},
     timing::Timing,
 };
 
@@ -59,7 +59,7 @@ fn target() -> Target {
 fn requests() -> Vec<(&'static str, Request)> {
     let hello = Hello {
         version_min: 1,
-        version_max: 1,
+        version_max: 2,
         claims: claims(),
         proof: Proof([0xee; 32]),
         label: "node7:/mnt".into(),
@@ -69,7 +69,10 @@ fn requests() -> Vec<(&'static str, Request)> {
     vec![
         ("request_hello", Request::Hello(hello)),
         ("request_stat", Request::Stat(target())),
-        ("request_list", Request::List { target: root, cookie: 7, bytes_max: 65_536 }),
+        (
+            "request_list",
+            Request::List { target: root, cookie: 7, bytes_max: 65_536, lease: Some(LeaseId(0x44)) },
+        ),
         ("request_readlink", Request::Readlink(target())),
         (
             "request_read",
@@ -79,6 +82,15 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("request_statfs", Request::Statfs(ShareId(1))),
         ("request_getxattr", Request::GetXattr { target: target(), name: b"user.note".into() }),
         ("request_listxattr", Request::ListXattr(target())),
+        ("request_lease", Request::Lease { target: target(), lease: LeaseId(0x44) }),
+        ("request_release", Request::Release(vec![LeaseId(0x44), LeaseId(0x45)])),
+        (
+            "request_readfiles",
+            Request::ReadFiles {
+                dir: target(),
+                files: vec![FileWanted { name: Name::new(b"c").unwrap(), id: ID, version: VERSION }],
+            },
+        ),
     ]
 }
 
@@ -101,15 +113,34 @@ fn replies() -> Vec<(&'static str, Reply)> {
         files_free: 5,
     };
     vec![
-        ("reply_welcome", Reply::Welcome(Welcome { version: 1, session: 2, boot: 3, shares })),
+        ("reply_welcome", Reply::Welcome(Welcome { version: 2, session: 2, boot: 3, shares })),
         ("reply_attr", Reply::Attr(attr())),
-        ("reply_listing", Reply::Listing(Listing { dir: attr(), entries, end: true })),
+        (
+            "reply_listing",
+            Reply::Listing(Listing { dir: attr(), entries, end: true, grant: Some(Grant::Granted) }),
+        ),
         ("reply_link", Reply::Link(Bytes::from_static(b"../c"))),
         ("reply_data", Reply::Data { version: VERSION, len: 2048 }),
         ("reply_verified", Reply::Verified { attr: attr(), equal: vec![true, false] }),
         ("reply_statfs", Reply::Statfs(statfs)),
         ("reply_value", Reply::Value(Bytes::from_static(b"good"))),
+        ("reply_leased", Reply::Leased { dir: attr(), grant: Grant::Exhausted }),
+        ("reply_released", Reply::Released),
+        ("reply_files", Reply::Files(vec![Ok(4096), Err(ErrorCode::Stale), Ok(0)])),
         ("reply_error", Reply::Error { code: ErrorCode::Stale, detail: "moved".into() }),
+    ]
+}
+
+fn pushes() -> Vec<(&'static str, Push)> {
+    let change = |name: &[u8], what, linked| Change { name: Name::new(name).unwrap(), what, linked };
+    let changes = vec![
+        change(b"c", Changes::CREATED, Some(ID)),
+        change(b"d\xff", Changes::CONTENT | Changes::ATTR, None),
+    ];
+    vec![
+        ("push_changed", Push::Changed { lease: LeaseId(0x44), changes }),
+        ("push_revoked", Push::Revoked(vec![LeaseId(0x44), LeaseId(0x45)])),
+        ("push_revoked_all", Push::RevokedAll),
     ]
 }
 
@@ -118,6 +149,7 @@ fn all() -> Vec<(&'static str, Vec<u8>)> {
     let mut all: Vec<(&str, Vec<u8>)> = Vec::new();
     all.extend(requests().into_iter().map(|(name, request)| (name, encode_call(&call(request)).into())));
     all.extend(replies().into_iter().map(|(name, reply)| (name, encode_reply(&reply).into())));
+    all.extend(pushes().into_iter().map(|(name, push)| (name, encode_push(&push).into())));
     let timed = Reply::Data { version: VERSION, len: 2048 };
     all.push(("reply_data_timed", encode_timed_reply(&timed, TIMING).into()));
     let secret = Secret::derive(&[5; 32], &claims());

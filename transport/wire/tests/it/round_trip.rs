@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use wormhole_wire::{
     DecodeError, Reply, Ticket,
     auth::Claims,
-    codec::{CallDecoder, ReplyDecoder, encode_call, encode_reply},
+    codec::{CallDecoder, PushDecoder, ReplyDecoder, encode_call, encode_push, encode_reply},
     cursor::{Reader, Writer},
     limits,
     message::Call,
@@ -65,6 +65,29 @@ proptest! {
         let bytes = encode_reply(&reply);
         prop_assert_eq!(&reply_of(&bytes, &[bytes.len()]), &reply);
         prop_assert_eq!(&reply_of(&bytes, &sizes), &reply);
+    }
+
+    /// One stream carries all of them.
+    #[test]
+    fn pushes_come_back_one_after_the_other(
+        pushes in proptest::collection::vec(values::push(), 1..4),
+        sizes in sizes(),
+    ) {
+        let stream: Vec<u8> = pushes.iter().flat_map(encode_push).collect();
+        let mut rest = Bytes::from(stream);
+        let (mut decoder, mut found) = (PushDecoder::new(), Vec::new());
+        for size in sizes.into_iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            let mut piece = rest.split_to(size.min(rest.len()));
+            while let Some(push) = decoder.feed(&mut piece).unwrap() {
+                found.push(push);
+            }
+            prop_assert!(piece.is_empty(), "a piece inside a push is taken whole");
+        }
+        prop_assert!(!decoder.is_within());
+        prop_assert_eq!(found, pushes);
     }
 
     #[test]

@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use proptest::{collection::vec, option, prelude::*};
 use wormhole_wire::{
-    Attr, ByteLen, Entry, ErrorCode, Extent, FileId, FileKind, Listing, Name, Reply, Request, ShareId,
-    SharePath, Ticket, TicketId, Timestamp, Version,
+    Attr, ByteLen, Change, Changes, Entry, ErrorCode, Extent, FileId, FileKind, Grant, LeaseId, Listing,
+    Name, Push, Reply, Request, ShareId, SharePath, Ticket, TicketId, Timestamp, Version,
     auth::{Claims, Mode, Proof, Secret},
     chunk::ContentHash,
     limits,
     listing::Statfs,
-    message::{Call, Class, Hello, ShareInfo, Target, Welcome},
+    message::{Call, Class, FileWanted, Hello, ShareInfo, Target, Welcome},
 };
 
 pub(crate) fn name() -> impl Strategy<Value = Name> {
@@ -112,19 +112,66 @@ fn read() -> impl Strategy<Value = Request> {
     )
 }
 
+fn lease() -> impl Strategy<Value = LeaseId> {
+    (1..=u64::MAX).prop_map(LeaseId)
+}
+
+/// A file that fits as often as a request may ask for one.
+fn file_wanted() -> impl Strategy<Value = FileWanted> {
+    (name(), file_id(), version(), 0..=limits::READ_BYTES_MAX / limits::FILES_MAX as u64).prop_map(
+        |(name, id, version, len)| FileWanted {
+            name,
+            id,
+            version: Version { size: ByteLen(len), ..version },
+        },
+    )
+}
+
+fn grant() -> impl Strategy<Value = Grant> {
+    (0..3_usize).prop_map(|index| [Grant::Granted, Grant::Unwatchable, Grant::Exhausted][index])
+}
+
+/// Files that are here and such that are not.
+fn files() -> impl Strategy<Value = Vec<Result<u32, ErrorCode>>> {
+    let len_max = u32::try_from(limits::READ_BYTES_MAX).unwrap() / 128;
+    let file = prop_oneof![
+        (0..=len_max).prop_map(Ok),
+        (1..=u16::MAX).prop_map(|number| Err(ErrorCode::from_number(number))),
+    ];
+    vec(file, 0..=limits::FILES_MAX)
+}
+
+pub(crate) fn push() -> impl Strategy<Value = Push> {
+    let change = (name(), any::<u8>(), option::of(file_id())).prop_map(|(name, bits, linked)| Change {
+        name,
+        what: Changes::from_bits(bits),
+        linked,
+    });
+    prop_oneof![
+        (lease(), vec(change, 0..=200)).prop_map(|(lease, changes)| Push::Changed { lease, changes }),
+        vec(lease(), 0..=limits::REVOKED_MAX).prop_map(Push::Revoked),
+        Just(Push::RevokedAll),
+    ]
+}
+
 pub(crate) fn request() -> impl Strategy<Value = Request> {
     let ranges = vec((extent(), any::<[u8; 32]>().prop_map(ContentHash)), 0..=limits::VERIFY_RANGES_MAX);
     prop_oneof![
         hello().prop_map(Request::Hello),
         target().prop_map(Request::Stat),
-        (target(), any::<u64>(), 0..=limits::LISTING_BYTES_MAX)
-            .prop_map(|(target, cookie, bytes_max)| Request::List { target, cookie, bytes_max }),
+        (target(), any::<u64>(), 0..=limits::LISTING_BYTES_MAX, option::of(lease())).prop_map(
+            |(target, cookie, bytes_max, lease)| Request::List { target, cookie, bytes_max, lease }
+        ),
         target().prop_map(Request::Readlink),
         read(),
         (target(), ranges).prop_map(|(target, ranges)| Request::Verify { target, ranges }),
         any::<u16>().prop_map(|share| Request::Statfs(ShareId(share))),
         (target(), vec(1..=255_u8, 1..=255)).prop_map(|(target, name)| Request::GetXattr { target, name }),
         target().prop_map(Request::ListXattr),
+        (target(), lease()).prop_map(|(target, lease)| Request::Lease { target, lease }),
+        vec(lease(), 0..=limits::RELEASE_MAX).prop_map(Request::Release),
+        (target(), vec(file_wanted(), 0..=limits::FILES_MAX))
+            .prop_map(|(dir, files)| Request::ReadFiles { dir, files }),
     ]
 }
 
@@ -163,14 +210,17 @@ pub(crate) fn reply() -> impl Strategy<Value = Reply> {
             Reply::Welcome(Welcome { version: n.0, session: n.1, boot: n.2, shares })
         }),
         attr().prop_map(Reply::Attr),
-        (attr(), vec(entry(), 0..40), any::<bool>())
-            .prop_map(|(dir, entries, end)| Reply::Listing(Listing { dir, entries, end })),
+        (attr(), vec(entry(), 0..40), any::<bool>(), option::of(grant()))
+            .prop_map(|(dir, entries, end, grant)| Reply::Listing(Listing { dir, entries, end, grant })),
         vec(1..=255_u8, 1..=limits::TARGET_BYTES_MAX).prop_map(|bytes| Reply::Link(Bytes::from(bytes))),
         (version(), 0..=data_max).prop_map(|(version, len)| Reply::Data { version, len }),
         (attr(), vec(any::<bool>(), 0..=limits::VERIFY_RANGES_MAX))
             .prop_map(|(attr, equal)| Reply::Verified { attr, equal }),
         statfs().prop_map(Reply::Statfs),
         vec(any::<u8>(), 0..2000).prop_map(|bytes| Reply::Value(Bytes::from(bytes))),
+        (attr(), grant()).prop_map(|(dir, grant)| Reply::Leased { dir, grant }),
+        Just(Reply::Released),
+        files().prop_map(Reply::Files),
         (1..=u16::MAX, vec(any::<char>(), 0..100)).prop_map(|(number, detail)| Reply::Error {
             code: ErrorCode::from_number(number),
             detail: detail.into_iter().collect(),

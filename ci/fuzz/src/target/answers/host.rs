@@ -6,10 +6,11 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use transport::{Answer, Serve, SessionSummary};
 use wire::{
-    Attr, ByteLen, Entry, ErrorCode, FileId, FileKind, Listing, Name, Reply, Request, ShareId, Timestamp,
-    Version, limits,
+    Attr, ByteLen, Entry, ErrorCode, FileId, FileKind, Grant, Listing, Name, Reply, Request, ShareId,
+    Timestamp, Version, limits,
     listing::Statfs,
-    message::{Call, Hello, ShareInfo, Welcome},
+    message::{Call, FileWanted, Hello, ShareInfo, Welcome},
+    version::PROTOCOL_VERSION,
 };
 
 use crate::{input::Input, target::attr::directory};
@@ -66,7 +67,7 @@ impl Serve for Liar {
             root: directory(),
         };
         let shares = (0..3).map(share).collect();
-        Ok((Arc::new(()), Welcome { version: 1, session: 1, boot: 1, shares }))
+        Ok((Arc::new(()), Welcome { version: PROTOCOL_VERSION, session: 1, boot: 1, shares }))
     }
 
     async fn answer(&self, _: &Arc<()>, call: Call) -> Answer {
@@ -125,6 +126,9 @@ fn fitting(request: &Request, input: &mut Input<'_>, data_left: &mut usize) -> A
         }
         Request::Statfs(_) => 5,
         Request::GetXattr { .. } | Request::ListXattr(_) => 6,
+        Request::Lease { .. } => 8,
+        Request::Release(_) => 9,
+        Request::ReadFiles { files, .. } => return small_files(files, input, data_left),
     };
     of_kind(kind, input).into()
 }
@@ -136,6 +140,24 @@ fn data(version: Version, start: u64, len: u64, data_left: &mut usize) -> Answer
     *data_left = left;
     let data: Bytes = (start..start + len).map(pattern).collect();
     Answer { reply: Reply::Data { version, len: u32::try_from(len).unwrap_or(u32::MAX) }, data }
+}
+
+/// The data of each file that the input does not refuse, while there is any left.
+fn small_files(files: &[FileWanted], input: &mut Input<'_>, data_left: &mut usize) -> Answer {
+    let mut all = Vec::new();
+    let replies = files.iter().map(|file| {
+        let len = file.version.size.0;
+        let left = usize::try_from(len).ok().and_then(|len| data_left.checked_sub(len));
+        let (Some(left), false) = (left, input.u8() % 8 == 7) else { return Err(ErrorCode::Stale) };
+        *data_left = left;
+        all.extend((0..len).map(pattern));
+        Ok(u32::try_from(len).unwrap_or(u32::MAX))
+    });
+    Answer { reply: Reply::Files(replies.collect()), data: all.into() }
+}
+
+fn grant(number: u8) -> Option<Grant> {
+    [None, Some(Grant::Granted), Some(Grant::Unwatchable), Some(Grant::Exhausted)][usize::from(number % 4)]
 }
 
 /// Data of another version or length than was asked for.
@@ -153,14 +175,19 @@ fn torn(request: &Request, input: &mut Input<'_>, data_left: &mut usize) -> Answ
 
 /// A reply of any kind, its contents from the input.
 fn of_kind(kind: u8, input: &mut Input<'_>) -> Reply {
-    match kind % 8 {
+    match kind % 10 {
         0 => {
             let shares = (0..input.u8() % 4).map(|_| ShareInfo {
                 id: ShareId(input.u16()),
                 name: name(input),
                 root: attr(input),
             });
-            Reply::Welcome(Welcome { shares: shares.collect(), version: 1, session: 1, boot: 1 })
+            Reply::Welcome(Welcome {
+                shares: shares.collect(),
+                version: PROTOCOL_VERSION,
+                session: 1,
+                boot: 1,
+            })
         }
         1 => Reply::Attr(attr(input)),
         2 => listing(input),
@@ -179,12 +206,15 @@ fn of_kind(kind: u8, input: &mut Input<'_>) -> Reply {
             files_free: input.sized(),
         }),
         6 => Reply::Value(Bytes::copy_from_slice(input.short())),
-        _ => Reply::Verified { attr: attr(input), equal: vec![true; usize::from(input.u8())] },
+        7 => Reply::Verified { attr: attr(input), equal: vec![true; usize::from(input.u8())] },
+        8 => Reply::Leased { dir: attr(input), grant: grant(input.u8()).unwrap_or(Grant::Exhausted) },
+        _ => Reply::Released,
     }
 }
 
 fn listing(input: &mut Input<'_>) -> Reply {
-    let (count, end) = (input.u8() % ENTRIES_MAX, !input.u8().is_multiple_of(4));
+    let (count, flags) = (input.u8() % ENTRIES_MAX, input.u8());
+    let (end, grant) = (!flags.is_multiple_of(4), grant(flags >> 6));
     let entries = (0..count).map(|_| {
         let (flags, name, cookie) = (input.u8(), name(input), input.sized());
         let kind = (flags & 1 == 0).then(|| kind_of(flags >> 4));
@@ -192,7 +222,7 @@ fn listing(input: &mut Input<'_>) -> Reply {
         Entry { name, cookie, kind, attr }
     });
     let entries = entries.collect();
-    Reply::Listing(Listing { dir: attr(input), entries, end })
+    Reply::Listing(Listing { dir: attr(input), entries, end, grant })
 }
 
 /// One of a few names, so that they meet again; or any.

@@ -8,6 +8,7 @@ use transport::{Answer, Serve, SessionSummary};
 use wire::{
     Entry, ErrorCode, Listing, Name, Reply, Request, ShareId, SharePath,
     message::{Call, Hello, ShareInfo, Target, Welcome},
+    version::PROTOCOL_VERSION,
 };
 
 use super::rogue::Peer;
@@ -27,11 +28,11 @@ impl Serve for Host {
     type Session = ();
 
     async fn admit(&self, hello: Hello, _: [u8; 32], _: SocketAddr) -> Result<(Arc<()>, Welcome), ErrorCode> {
-        if hello.version_min != 1 {
+        if hello.version_min != PROTOCOL_VERSION {
             return Err(ErrorCode::VersionMismatch);
         }
         let share = ShareInfo { id: ShareId(1), name: Name::new(b"s").expect("a letter"), root: directory() };
-        Ok((Arc::new(()), Welcome { version: 1, session: 1, boot: 1, shares: vec![share] }))
+        Ok((Arc::new(()), Welcome { version: PROTOCOL_VERSION, session: 1, boot: 1, shares: vec![share] }))
     }
 
     async fn answer(&self, _: &Arc<()>, call: Call) -> Answer {
@@ -50,7 +51,13 @@ impl Serve for Host {
                 let name = Name::new(b"name").expect("letters");
                 let entry = Entry { name, cookie: 3, kind: None, attr: Some(directory()) };
                 let count = (bytes_max as usize / entry.wire_bytes()).min(64);
-                Reply::Listing(Listing { dir: directory(), entries: vec![entry; count], end: true }).into()
+                Reply::Listing(Listing {
+                    dir: directory(),
+                    entries: vec![entry; count],
+                    end: true,
+                    grant: None,
+                })
+                .into()
             }
             _ => ErrorCode::NotSupported.into(),
         }

@@ -168,7 +168,7 @@ fn request(input: &mut Input<'_>) -> Bytes {
         }
         5 => {
             let bytes_max = (input.u32()).min(limits::LISTING_BYTES_MAX);
-            Request::List { target, cookie: 0, bytes_max }
+            Request::List { target, cookie: 0, bytes_max, lease: None }
         }
         6 => Request::ListXattr(target),
         _ => Request::Readlink(target),

@@ -5,6 +5,7 @@
 //! one without an answer would be a program that cannot be killed.
 
 mod convert;
+mod direct;
 mod read;
 mod reply;
 
@@ -43,6 +44,7 @@ use crate::{
     },
 };
 use convert::file_attr;
+use read::Reads;
 use reply::Failing;
 
 /// The kernel's largest read and write: one extent of the slab.
@@ -72,12 +74,21 @@ pub struct Adapter {
     lane: Handle,
     deadline: Duration,
     latencies: Arc<Latencies>,
+    reads: Arc<Reads>,
 }
 
 impl Adapter {
     /// Serves `vfs`; what waits for the host runs on `lane` and fails after `deadline`.
     pub fn new(vfs: Vfs, lane: Handle, deadline: Duration) -> Adapter {
-        Adapter { vfs, lane, deadline, latencies: Arc::default() }
+        let latencies = Arc::<Latencies>::default();
+        let reads = Arc::new(Reads {
+            vfs: vfs.clone(),
+            lane: lane.clone(),
+            deadline,
+            latencies: latencies.clone(),
+            direct: Arc::default(),
+        });
+        Adapter { vfs, lane, deadline, latencies, reads }
     }
 
     /// Runs `work` on the lane and hands its outcome to `answer`, at the deadline at the latest.

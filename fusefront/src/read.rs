@@ -2,11 +2,12 @@
 //!
 //! A read is cut into aligned blocks (`plan`). Each is looked for in L1, then among the fetches under way
 //! (`flight`), and fetched into a pool slot when it is in neither (`fetch`), from the disk of this machine where it is
-//! there (`disk`). The same slot then is the L1 entry, what L2 writes and, where one block holds all that was asked for,
+//! there (`disk`); small reads of what the disk has go around all of that (`direct`). The same slot then is the L1 entry, what L2 writes and, where one block holds all that was asked for,
 //! the FUSE reply: nothing is copied. A reply that straddles blocks is gathered, and counted.
 
 mod ahead;
 pub mod content;
+mod direct;
 mod disk;
 mod fetch;
 mod flight;

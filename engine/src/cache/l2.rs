@@ -254,6 +254,25 @@ impl L2 {
         self.shared.read(found, slot).await
     }
 
+    /// As [`L2::read`], of what [`Found::is_plain`]; the outcome goes to `then`, on the ring's thread, which must neither
+    /// wait nor panic.
+    ///
+    /// It has no deadline: whoever waits looks elsewhere when it takes too long.
+    ///
+    /// # Errors
+    /// The slot, when the ring takes no more now.
+    ///
+    /// # Panics
+    /// When the slot is too small.
+    pub fn read_then(
+        &self,
+        found: Found,
+        slot: Slot,
+        then: impl FnOnce(Result<Hit, Miss>) + Send + 'static,
+    ) -> Result<(), Slot> {
+        self.shared.read_then(found, slot, then)
+    }
+
     /// [`L2::find`] and [`L2::read`] with a slot of the store's pool, which it waits for.
     pub async fn get(&self, content: ContentKey, extent: Extent) -> Option<Hit> {
         let found = self.find(content, extent)?;

@@ -174,6 +174,7 @@ mod tests {
 
     use super::*;
     use crate::class::SlotClass;
+    use crate::intake::Reply;
     use crate::pool::{Pool, PoolConfig};
     use crate::slot::SlotRange;
 
@@ -190,7 +191,7 @@ mod tests {
         tokio_uring::start(async {
             let (reply, answer) = oneshot::channel();
             let mut flights = Flights::new(1, &intake);
-            let work = Work::Read { slot, range: SlotRange::first(4), reply };
+            let work = Work::Read { slot, range: SlotRange::first(4), reply: Reply::Future(reply) };
             flights.submit(Command { file: Arc::clone(&file), offset: 0, work });
             assert!(flights.is_full());
             assert_eq!(poll_fn(|cx| Poll::Ready(flights.poll(cx))).await, 0, "the pipe is empty");

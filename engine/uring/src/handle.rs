@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use crate::cached::{CachedRead, read_cached};
 use crate::error::{Operation, RingError};
 use crate::fallback::{self, BLOCKING_THREADS_MAX};
-use crate::intake::{Command, Intake, Work};
+use crate::intake::{Command, Intake, Reply, Work};
 use crate::slot::{Slot, SlotRange};
 use crate::{probe, ring};
 
@@ -197,8 +197,34 @@ impl Ring {
             return Done { result: Err(RingError::Stopped), slot };
         };
         let (reply, answer) = oneshot::channel();
+        let reply = Reply::Future(reply);
         intake.push(place, Command { file, offset, work: Work::Read { slot, range, reply } });
         answer.await.expect("a ring answers each command unless its thread panicked")
+    }
+
+    /// As [`Ring::read_at`], with the answer handed to `then` on the ring's own thread: a wake-up less where the
+    /// answer needs no other thread. `then` holds the ring up as long as it takes, and must neither wait nor panic.
+    ///
+    /// Whoever calls sets a deadline by other means: a read in flight is not given up. `then` is dropped uncalled only
+    /// when the ring's thread panics.
+    ///
+    /// # Errors
+    /// The read, when the queue is full now, the ring is stopped, or the offset is none of a file.
+    ///
+    /// # Panics
+    /// When the range leaves the slot.
+    pub fn read_then(&self, read: ReadAt, then: impl FnOnce(Done) + Send + 'static) -> Result<(), ReadAt> {
+        read.range.check(read.slot.capacity());
+        let intake = &self.shared.intake;
+        let place = intake.place_now();
+        let (Some(place), Ok(())) = (place, check_offset(Operation::Read, read.range.len, read.offset))
+        else {
+            return Err(read);
+        };
+        let ReadAt { file, slot, range, offset } = read;
+        let reply = Reply::Call(Box::new(then));
+        intake.push(place, Command { file, offset, work: Work::Read { slot, range, reply } });
+        Ok(())
     }
 
     /// Fills `buf` from the page cache, on this thread and without waiting for a device: [`crate::read_cached`] for the

@@ -27,7 +27,7 @@ pub(crate) enum Work {
     Read {
         slot: Slot,
         range: SlotRange,
-        reply: oneshot::Sender<Done>,
+        reply: Reply,
     },
     /// The parts one after the other, as one write.
     Write {
@@ -36,11 +36,36 @@ pub(crate) enum Work {
     },
 }
 
+/// Where a read's answer goes.
+pub(crate) enum Reply {
+    /// To a future, which may be gone.
+    Future(oneshot::Sender<Done>),
+    /// To whoever is called with it, on the thread that has it.
+    Call(Box<dyn FnOnce(Done) + Send>),
+}
+
+impl Reply {
+    fn is_abandoned(&self) -> bool {
+        match self {
+            Reply::Future(reply) => reply.is_closed(),
+            Reply::Call(_) => false,
+        }
+    }
+
+    /// The buffer goes back with the result; where nobody waits any more, it goes home.
+    fn send(self, done: Done) {
+        match self {
+            Reply::Future(reply) => drop(reply.send(done)),
+            Reply::Call(call) => call(done),
+        }
+    }
+}
+
 impl Work {
     /// Whether the future that waited is gone.
     pub(crate) fn is_abandoned(&self) -> bool {
         match self {
-            Work::Read { reply, .. } => reply.is_closed(),
+            Work::Read { reply, .. } => reply.is_abandoned(),
             Work::Write { reply, .. } => reply.is_closed(),
         }
     }
@@ -60,10 +85,9 @@ impl Work {
         }
     }
 
-    /// The buffer goes back with the result; where nobody waits any more, it goes home.
     fn answer(self, result: Result<usize, RingError>) {
         match self {
-            Work::Read { slot, reply, .. } => drop(reply.send(Done { result, slot })),
+            Work::Read { slot, reply, .. } => reply.send(Done { result, slot }),
             Work::Write { parts, reply } => {
                 // Let go first, so that who waited finds the pool without the ring's share of it.
                 drop(parts);
@@ -138,6 +162,11 @@ impl Intake {
     /// Waits for a place in the queue; `None` once the ring is stopped.
     pub(crate) async fn place(&self) -> Option<SemaphorePermit<'_>> {
         self.places.acquire().await.ok()
+    }
+
+    /// A place in the queue, if one is free now.
+    pub(crate) fn place_now(&self) -> Option<SemaphorePermit<'_>> {
+        self.places.try_acquire().ok()
     }
 
     /// Queues a command, or refuses it when the ring was stopped meanwhile. The place is free again once the command

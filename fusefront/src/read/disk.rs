@@ -71,7 +71,7 @@ impl Inner {
         }
     }
 
-    fn disk_of(&self, content: &Content, version: &Version) -> Option<(&L2, ContentKey)> {
+    pub(super) fn disk_of(&self, content: &Content, version: &Version) -> Option<(&L2, ContentKey)> {
         let disk = self.config.l2.as_ref()?;
         Some((disk, content.kept_as(version)?))
     }

@@ -110,6 +110,24 @@ impl Vfs {
         Ok(served)
     }
 
+    /// Starts a read that the disk of this machine answers by itself, if it can; whether it did. See
+    /// [`crate::read::ReadPath::read_direct`].
+    pub fn read_direct(
+        &self,
+        handle: HandleId,
+        extent: Extent,
+        then: impl FnOnce(Option<Served>) + Send + 'static,
+    ) -> bool {
+        let Ok(file) = self.file(handle) else { return false };
+        let vfs = self.clone();
+        self.0.reads.read_direct(&file.reader, extent, move |served| {
+            if let Some(served) = &served {
+                vfs.count_read(served);
+            }
+            then(served);
+        })
+    }
+
     /// The bytes of an open file from wherever they are: all up to the end of the file, or an error.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::time::timeout;
-use uring::{Filled, ReadAt, Slot, SlotClass, SlotRange};
+use uring::{Done, Filled, ReadAt, Slot, SlotClass, SlotRange};
 use wire::chunk::ContentHash;
 use wire::{CHUNK_BYTES, Extent};
 
@@ -36,6 +36,12 @@ impl Found {
     /// What a read gives: it starts at or before the start of what was asked for, and may end before or after its end.
     pub fn extent(&self) -> Extent {
         self.extent
+    }
+
+    /// Whether one read of the disk gives it, with nothing to check: of a record that was checked before.
+    pub fn is_plain(&self) -> bool {
+        let [run] = self.runs.as_slice() else { return false };
+        run.records.len() == 1 && run.records.iter().all(|part| !part.is_unverified)
     }
 
     /// The slot that the read takes.
@@ -194,16 +200,49 @@ impl Found {
 impl Shared {
     /// See [`super::L2::read`].
     pub(super) async fn read(&self, found: Found, slot: Slot) -> Result<Hit, Miss> {
-        match self.fill(&found, slot, For::Reader).await {
+        let outcome = self.fill(&found, slot, For::Reader).await;
+        self.count(&outcome);
+        outcome
+    }
+
+    /// See [`super::L2::read_then`].
+    pub(super) fn read_then(
+        self: &Arc<Self>,
+        found: Found,
+        slot: Slot,
+        then: impl FnOnce(Result<Hit, Miss>) + Send + 'static,
+    ) -> Result<(), Slot> {
+        let [run] = found.runs.as_slice() else { return Err(slot) };
+        let read = ReadAt { file: Arc::clone(&run.file), slot, range: run.range, offset: run.offset };
+        let shared = Arc::clone(self);
+        let end = move |done: Done| {
+            let outcome = shared.end_plain(&found, done);
+            shared.count(&outcome);
+            then(outcome);
+        };
+        self.ring.read_then(read, end).map_err(|read| read.slot)
+    }
+
+    fn end_plain(&self, found: &Found, Done { result, slot }: Done) -> Result<Hit, Miss> {
+        let len = usize::try_from(found.extent.len.0).unwrap_or(usize::MAX);
+        match result {
+            Ok(n) if n >= len => {
+                self.health.read_succeeded();
+                self.settle(found, slot.fill(len), (len, &[]), For::Reader)
+            }
+            // Whoever waits reads it again, the way that goes on after a short read.
+            Ok(_) => Err(Miss { slot: Some(slot) }),
+            Err(error) => Err(self.read_failed(slot, &one_line(&error)).err().unwrap_or(Miss { slot: None })),
+        }
+    }
+
+    fn count(&self, outcome: &Result<Hit, Miss>) {
+        match outcome {
             Ok(hit) => {
                 self.counters.hits.add(1);
                 self.counters.hit_bytes.add(hit.extent.len.0);
-                Ok(hit)
             }
-            Err(miss) => {
-                self.counters.misses.add(1);
-                Err(miss)
-            }
+            Err(_) => self.counters.misses.add(1),
         }
     }
 

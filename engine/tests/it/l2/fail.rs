@@ -60,6 +60,39 @@ async fn a_disk_that_cannot_be_written_is_said_and_tried_again() {
 }
 
 #[tokio::test]
+async fn plain_reads_call_back_with_the_bytes_or_the_slot() {
+    let (shelf, disk) = (Shelf::new(), FaultyDisk::new(3));
+    let l2 = over(&disk, &shelf, 64);
+    let file = File::new(1, MIB);
+    offer(&l2, &shelf, file).await;
+    let wanted = Extent::new(200 << 10, 8 << 10);
+    assert!(!l2.find(file.key(), wanted).unwrap().is_plain(), "not checked yet");
+    assert_eq!(file.check(&l2).await, MIB);
+    let whole = l2.find(file.key(), Extent::new(0, MIB)).unwrap();
+    assert!(!whole.is_plain(), "several records");
+    let read = async || {
+        let found = l2.find(file.key(), wanted).unwrap();
+        assert!(found.is_plain());
+        let slot = shelf.pool.lend(found.class()).await;
+        let (end, ended) = tokio::sync::oneshot::channel();
+        l2.read_then(found, slot, |outcome| drop(end.send(outcome))).unwrap();
+        ended.await.unwrap()
+    };
+    let before = l2.stats();
+    let hit = read().await.unwrap();
+    assert_eq!(hit.extent, wanted);
+    assert!(hit.bytes == file.bytes(wanted));
+    drop(hit);
+    disk.set(DiskFaults { error_ppm: 1_000_000, ..DiskFaults::default() });
+    assert!(read().await.unwrap_err().slot.is_some());
+    disk.set(DiskFaults { short_ppm: 1_000_000, ..DiskFaults::default() });
+    assert!(read().await.unwrap_err().slot.is_some(), "a short read is no hit");
+    let after = l2.stats();
+    let counts = (after.hits - before.hits, after.misses - before.misses, after.read_errors);
+    assert_eq!(counts, (1, 2, 1));
+}
+
+#[tokio::test]
 async fn reads_that_fail_are_misses_and_the_slot_comes_back() {
     let (shelf, disk) = (Shelf::new(), FaultyDisk::new(2));
     let l2 = over(&disk, &shelf, 64);

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wormhole_uring::{Ring, RingConfig, SlotClass};
+use wormhole_uring::{Done, Ring, RingConfig, SlotClass};
 
 use crate::support::{file_of, fill_up, in_flight, on_each_backend, pipe, pool, read_first};
 
@@ -76,6 +76,45 @@ fn a_full_queue_makes_callers_wait() {
         for read in reads {
             assert_eq!(read.await.unwrap().result.unwrap(), 1);
         }
+    });
+}
+
+#[test]
+fn a_read_with_an_end_of_its_own_is_called_with_its_bytes_or_given_back() {
+    on_each_backend(async |config| {
+        let ring = Ring::start(RingConfig { depth: 1, queue_max: 1, ..config }).unwrap();
+        let pool = pool(1);
+        let (reader, mut writer) = pipe();
+        let (ended, mut ends) = tokio::sync::mpsc::unbounded_channel();
+        let start = async |len| {
+            let (slot, ended) = (pool.lend(SlotClass::Page4K).await, ended.clone());
+            let end = move |done: Done| ended.send((std::thread::current().id(), done)).unwrap();
+            ring.read_then(read_first(&reader, slot, len), end)
+        };
+        start(1).await.unwrap();
+        in_flight(&ring, 1).await;
+        start(2).await.unwrap();
+        // One is read, one waits, and the queue has no place for a third. Other back ends take several at once.
+        let mut more = 0;
+        let refused = loop {
+            match start(3).await {
+                Err(refused) => break refused,
+                Ok(()) => more += 1,
+            }
+            assert!(more < 64, "a queue of one");
+        };
+        assert_eq!(refused.range.len, 3);
+        drop(refused);
+        writer.write_all(&[7; 256]).unwrap();
+        for _ in 0..2 + more {
+            let (thread, done) = ends.recv().await.unwrap();
+            assert_ne!(thread, std::thread::current().id());
+            let len = done.result.unwrap();
+            assert!(done.slot.fill(len).as_ref().iter().all(|byte| *byte == 7));
+        }
+        assert_eq!(pool.stats().lent_bytes, 0);
+        ring.clone().shutdown().await.unwrap();
+        assert!(start(1).await.is_err(), "a stopped ring");
     });
 }
 

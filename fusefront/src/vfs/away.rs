@@ -261,7 +261,7 @@ impl State {
         let (id, _) = self.nodes.file(node).ok()?;
         let told = self.told.last(node).filter(|attr| Some(attr.id) == id);
         told.or_else(|| {
-            let attr = self.last_known_as(self.nodes.parent(node).ok()?, self.nodes.name(node)?, error)?;
+            let attr = self.last_known_as(self.nodes.parent(node).ok()?, &self.nodes.name(node)?, error)?;
             (Some(attr.id) == id).then_some(attr)
         })
     }

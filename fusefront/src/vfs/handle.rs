@@ -1,6 +1,9 @@
 //! Open files and directories, by the handle that the kernel names them with.
 
-use std::sync::{Arc, Weak};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Weak},
+};
 
 use slab::Slab;
 use wire::{FileId, message::Target};
@@ -46,13 +49,18 @@ impl Locate for NodeLocation {
 #[derive(Default)]
 pub struct Handles {
     files: Slab<Arc<OpenFile>>,
+    /// The keys of the files by their nodes: each answer of the host is held against the open files of its node.
+    by_node: BTreeSet<(NodeId, usize)>,
     dirs: Slab<Arc<OpenDir>>,
 }
 
 impl Handles {
     /// Adds an open file.
     pub fn add_file(&mut self, file: OpenFile) -> HandleId {
-        handle(self.files.insert(Arc::new(file)))
+        let node = file.node;
+        let key = self.files.insert(Arc::new(file));
+        self.by_node.insert((node, key));
+        handle(key)
     }
 
     /// Adds an open directory.
@@ -78,7 +86,10 @@ impl Handles {
 
     /// Takes a file out; `None` when it is out already.
     pub fn remove_file(&mut self, handle: HandleId) -> Option<Arc<OpenFile>> {
-        key(handle).and_then(|key| self.files.try_remove(key))
+        let key = key(handle)?;
+        let file = self.files.try_remove(key)?;
+        self.by_node.remove(&(file.node, key));
+        Some(file)
     }
 
     /// Takes a directory out; `None` when it is out already.
@@ -88,7 +99,7 @@ impl Handles {
 
     /// The open files of a node.
     pub fn of_node(&self, node: NodeId) -> impl Iterator<Item = &Arc<OpenFile>> {
-        self.files.iter().map(|(_, file)| file).filter(move |file| file.node == node)
+        self.by_node.range((node, 0)..=(node, usize::MAX)).filter_map(|(_, key)| self.files.get(*key))
     }
 
     /// How many files are open.

@@ -1,3 +1,5 @@
+mod model;
+
 use super::*;
 use crate::read::content::tests::{content, version};
 
@@ -23,6 +25,11 @@ fn look_up(table: &mut NodeTable, parent: NodeId, text: &str, inode: u64) -> Nod
     table.look_up(parent, &name(text), found(file(inode), FileKind::Directory)).unwrap()
 }
 
+/// What the indexes hold.
+fn files(table: &NodeTable) -> usize {
+    table.by_number.len() + table.by_file.len()
+}
+
 fn path(table: &NodeTable, node: NodeId) -> String {
     table.place(node).unwrap().0.path.to_string()
 }
@@ -41,8 +48,8 @@ fn a_taken_or_reserved_number_gets_one_of_the_upper_half() {
     look_up(&mut table, NodeId::ROOT, "a", 77);
     let twin = FileId { fs: 8, ..file(77) };
     let found = table.look_up(NodeId::ROOT, &name("b"), found(twin, FileKind::Regular)).unwrap();
-    assert_eq!(found.node, NodeId(SYNTHETIC_FIRST));
-    assert_eq!(table.inode(SHARE, &twin), Some(SYNTHETIC_FIRST));
+    assert!(found.node.0 >= SYNTHETIC_FIRST);
+    assert_eq!(table.inode(SHARE, &twin), Some(found.node.0));
     for inode in [0, 1, SYNTHETIC_FIRST + 5, u64::MAX] {
         let found = table
             .look_up(
@@ -234,7 +241,7 @@ fn a_file_of_another_kind_is_another_file() {
     table.forget(first.node, 1);
     assert_eq!(table.inode(SHARE, &file(10)), Some(second.node.0));
     table.forget(second.node, 1);
-    assert_eq!((table.count(), table.by_file.len()), (1, 0));
+    assert_eq!((table.count(), files(&table)), (1, 0));
 }
 
 #[test]
@@ -247,7 +254,7 @@ fn shares_below_the_root_keep_their_files_apart() {
     let root = table.look_up(NodeId::ROOT, &name("a"), found(file(9), FileKind::Directory));
     assert_eq!(root, Err(VfsError::Stale), "only shares are in it");
     let (a, b) = (share(&mut table, 1, "a", 20), share(&mut table, 2, "b", 20));
-    assert_eq!((a.0, b.0), (20, SYNTHETIC_FIRST));
+    assert!(a.0 == 20 && b.0 >= SYNTHETIC_FIRST);
     assert_eq!(share(&mut table, 1, "a", 20), a);
     let (x, y) = (look_up(&mut table, a, "x", 30).node, look_up(&mut table, b, "y", 30).node);
     assert_ne!(x, y);
@@ -265,5 +272,5 @@ fn shares_below_the_root_keep_their_files_apart() {
     for (node, lookups) in [(x, 1), (y, 1), (a, 2), (b, 1), (again, 1)] {
         table.forget(node, lookups);
     }
-    assert_eq!((table.count(), table.by_file.len(), table.share_roots.len()), (1, 0, 0));
+    assert_eq!((table.count(), files(&table), table.share_roots.len()), (1, 0, 0));
 }

@@ -10,6 +10,7 @@
 
 mod advertise;
 mod attr;
+mod batch;
 pub mod cache;
 #[cfg(feature = "cli")]
 pub mod cli;

@@ -130,7 +130,8 @@ fn slot_len(extent: Extent) -> Result<usize, Fault> {
     usize::try_from(extent.len.0).map_err(|_| Fault::new(ErrorCode::Invalid))
 }
 
-fn changed() -> Fault {
+/// The file is not as it was asked for.
+pub(crate) fn changed() -> Fault {
     Fault::with(ErrorCode::Stale, "the file is of another version")
 }
 

@@ -21,6 +21,7 @@ use wire::{
 };
 
 use crate::{
+    batch::Batch,
     disk::{Asked, Disk, Stalls},
     error::Fault,
     files::Grant,
@@ -233,6 +234,10 @@ impl Service {
                 let len = u32::try_from(data.len()).map_err(|_| Fault::new(ErrorCode::Invalid))?;
                 Answer { reply: Reply::Data { version, len }, data }
             }
+            Request::ReadFiles { dir, files } => {
+                let Batch { outcomes, data } = self.disk.read_files(&ask(dir)?, files).await?;
+                Answer { reply: Reply::Files(outcomes), data }
+            }
             Request::Verify { target, ranges } => {
                 let (attr, equal) = self.disk.verify(&ask(target)?, ranges, &session.hashing).await?;
                 Reply::Verified { attr, equal }.into()
@@ -256,7 +261,6 @@ impl Service {
                 Reply::Leased { dir, grant: LeaseGrant::Unwatchable }.into()
             }
             Request::Release(_) => Reply::Released.into(),
-            Request::ReadFiles { .. } => return Err(Fault::new(ErrorCode::NotSupported)),
         })
     }
 

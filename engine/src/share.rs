@@ -125,7 +125,24 @@ impl Scope {
         Ok(Place { fd, look, fs })
     }
 
-    /// The same without waiting; `None` when that takes more than the kernel's memory, and the answer is not known.
+    /// Finds the entry `name` of the folder `dir`, which was found at `path`. May wait for the disk.
+    pub(crate) fn entry(&self, dir: &Place, path: &SharePath, name: &Name) -> Result<Place, Fault> {
+        let fd = resolve::open(dir.fd.as_fd(), name.as_bytes(), Reach::Whole)?;
+        let look = Look::at(fd.as_fd())?;
+        if self.entries_of(path).is_some_and(|mut entries| entries.hide(name.as_bytes(), look.kind())) {
+            return Err(Errno::NOENT.into());
+        }
+        let fs = match self.share.file_systems.known(&look) {
+            Some(fs) => fs,
+            None => {
+                let path = path.join(name).map_err(|_| Fault::new(ErrorCode::Invalid))?;
+                self.file_system(&look, &path)?
+            }
+        };
+        Ok(Place { fd, look, fs })
+    }
+
+    /// As [`Scope::place`] without waiting; `None` when that takes more than the kernel's memory, and the answer is not known.
     pub(crate) fn place_in_memory(&self, path: &SharePath) -> Option<Result<Place, Fault>> {
         if !self.quick {
             return None;

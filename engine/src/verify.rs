@@ -1,14 +1,6 @@
 //! Verify: whether ranges of a file still hold the bytes a mount has.
 
-use std::{
-    fs::File,
-    io,
-    os::unix::fs::FileExt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-};
+use std::{fs::File, io, os::unix::fs::FileExt};
 
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
@@ -22,6 +14,7 @@ use crate::{
     error::Fault,
     files::OpenFile,
     read::await_writer,
+    work::{Asker, Patience},
 };
 
 /// Bytes that all sessions together may have the host hash at once: as many as the answers of a host of usual memory.
@@ -82,34 +75,6 @@ impl Disk {
         let compared = self.work.run(deadline, move || compare(&open, slot, &ranges, &patience)).await;
         drop(asker);
         compared
-    }
-}
-
-/// Whoever waits for a verification; when it drops, the hashing ends with the range under way.
-struct Asker(Arc<AtomicBool>);
-
-/// How long to go on hashing.
-struct Patience {
-    deadline: Instant,
-    gone: Arc<AtomicBool>,
-}
-
-impl Asker {
-    fn new(deadline: Instant) -> (Asker, Patience) {
-        let gone = Arc::new(AtomicBool::new(false));
-        (Asker(gone.clone()), Patience { deadline, gone })
-    }
-}
-
-impl Drop for Asker {
-    fn drop(&mut self) {
-        self.0.store(true, Relaxed);
-    }
-}
-
-impl Patience {
-    fn is_over(&self) -> bool {
-        self.gone.load(Relaxed) || Instant::now() >= self.deadline
     }
 }
 

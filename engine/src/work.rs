@@ -1,6 +1,9 @@
 //! Calls that may wait for a disk, on threads of their own and so many at most.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use tokio::{
     sync::Semaphore,
@@ -86,6 +89,34 @@ impl Work {
     /// Takes no further calls.
     pub(crate) fn close(&self) {
         self.places.close();
+    }
+}
+
+/// Whoever waits for a long call; when it drops, the call ends with the step under way.
+pub(crate) struct Asker(Arc<AtomicBool>);
+
+/// How long to go on with a call of many steps.
+pub(crate) struct Patience {
+    deadline: Instant,
+    gone: Arc<AtomicBool>,
+}
+
+impl Asker {
+    pub(crate) fn new(deadline: Instant) -> (Asker, Patience) {
+        let gone = Arc::new(AtomicBool::new(false));
+        (Asker(gone.clone()), Patience { deadline, gone })
+    }
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+impl Patience {
+    pub(crate) fn is_over(&self) -> bool {
+        self.gone.load(Relaxed) || Instant::now() >= self.deadline
     }
 }
 

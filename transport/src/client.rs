@@ -16,8 +16,8 @@ use uring::{Filled, Slot};
 use wire::{
     ErrorCode, Extent, Reply, Request, Ticket, Version,
     bound::Bound,
-    limits::READ_BYTES_MAX,
-    message::{Class, Target, Welcome},
+    limits::{FILES_MAX, READ_BYTES_MAX},
+    message::{Class, FileWanted, Target, Welcome},
     timing::Timing,
 };
 
@@ -105,6 +105,44 @@ pub struct ReadCall {
     pub class: Class,
     /// When the caller stops waiting.
     pub deadline: Instant,
+}
+
+/// Whole files of one folder, as [`Client::read_files`] takes them.
+#[derive(Clone, Debug)]
+pub struct FilesCall {
+    /// The folder.
+    pub dir: Target,
+    /// Its files, each with where in the slot it is to begin: in ascending order, none over the next one's begin, and at
+    /// most [`FILES_MAX`] of them. Together at most [`READ_BYTES_MAX`] bytes.
+    pub files: Vec<(FileWanted, usize)>,
+    /// How urgent it is.
+    pub class: Class,
+    /// When the caller stops waiting.
+    pub deadline: Instant,
+}
+
+impl FilesCall {
+    /// Where the last one ends; `None` where they are not in order.
+    fn end(&self) -> Option<usize> {
+        let mut end = 0;
+        for (file, start) in &self.files {
+            let len = usize::try_from(file.version.size.0).ok()?;
+            end = (*start >= end).then(|| start.checked_add(len)).flatten()?;
+        }
+        Some(end)
+    }
+}
+
+/// What [`Client::read_files`] brought.
+#[derive(Debug)]
+pub struct FilesRead {
+    /// The slot, filled to the end of the last file; what lies between files, and in place of those that failed, is of
+    /// no meaning.
+    pub filled: Filled,
+    /// What became of each file, in the order of the call: all of its bytes are there, or none.
+    pub outcomes: Vec<Result<(), ErrorCode>>,
+    /// Where the time went.
+    pub trip: Trip,
 }
 
 /// Where the time of a [`Client::read`] went.
@@ -314,6 +352,33 @@ impl Client {
             let outcome = session.read(&read, &mut slot.bytes_mut()[..len]).await;
             if let Some(host) = waiting.settle(outcome, &session).await? {
                 return Ok((slot.fill(len), Trip { sent, arrived: Instant::now(), host }));
+            }
+        }
+    }
+
+    /// Reads small files of one folder into a slot, each at its place there; every file is read or failed by itself.
+    ///
+    /// Waits, asks again and is called off as [`Client::read`].
+    ///
+    /// # Errors
+    /// Any [`CallError`], of the folder or of all.
+    ///
+    /// # Panics
+    /// When the files do not lie in the slot as [`FilesCall::files`] says, or are too many or too long.
+    pub async fn read_files(&self, call: FilesCall, mut slot: Slot) -> Result<FilesRead, CallError> {
+        let end = call.end().expect("the files lie one after the other");
+        assert!(end <= slot.capacity(), "files up to {end} do not fit a slot of {}", slot.capacity());
+        assert!(call.files.len() <= FILES_MAX, "{} files in one call", call.files.len());
+        let bytes: u64 = call.files.iter().map(|(file, _)| file.version.size.0).sum();
+        assert!(bytes <= READ_BYTES_MAX, "files of {bytes} bytes in one call");
+        let mut waiting = self.owner.shared.wait_until(call.deadline);
+        loop {
+            let session = waiting.connected().await?;
+            let sent = Instant::now();
+            let outcome = session.read_files(&call, slot.bytes_mut()).await;
+            if let Some((outcomes, host)) = waiting.settle(outcome, &session).await? {
+                let trip = Trip { sent, arrived: Instant::now(), host };
+                return Ok(FilesRead { filled: slot.fill(end), outcomes, trip });
             }
         }
     }

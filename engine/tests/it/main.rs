@@ -6,6 +6,7 @@
 
 #[cfg(feature = "cli")]
 mod attack;
+mod batch;
 #[cfg(feature = "cli")]
 mod command;
 mod control;

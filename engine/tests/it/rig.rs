@@ -4,11 +4,12 @@ use std::{path::Path, time::Duration};
 
 use tempfile::TempDir;
 use tokio::{task::JoinHandle, time::Instant};
-use transport::{CallError, Client, ClientConfig, ConnectError, Lane, ReadCall};
+use transport::{CallError, Client, ClientConfig, ConnectError, FilesCall, Lane, ReadCall};
 use uring::{Pool, PoolConfig, SlotClass};
 use wire::{
     Attr, Class, ErrorCode, Extent, FileId, Listing, Name, Reply, Request, ShareId, SharePath, Ticket,
-    Version, message::Target,
+    Version,
+    message::{FileWanted, Target},
 };
 use wormhole_engine::{
     config::{HostConfig, ShareConfig},
@@ -157,6 +158,34 @@ impl Peer {
             self.client.read(read, slot).await
         });
         result.map(|filled| filled.as_ref().to_vec()).map_err(|error| code(Err(error)))
+    }
+
+    /// Files of one folder in one request: the bytes of each, or why there are none.
+    pub(crate) fn read_files(
+        &self,
+        dir: &str,
+        files: Vec<FileWanted>,
+    ) -> Result<Vec<Result<Vec<u8>, ErrorCode>>, ErrorCode> {
+        let deadline = Instant::now() + PATIENCE; // clock: a bound of a real wait
+        let mut at = 0;
+        let place = |file: FileWanted| {
+            let start = at;
+            at += usize::try_from(file.version.size.0).unwrap();
+            (file, start)
+        };
+        let files: Vec<_> = files.into_iter().map(place).collect();
+        let dir = self.target(&path(dir), None);
+        let call = FilesCall { dir, files: files.clone(), class: Class::Readahead, deadline };
+        let read = self.lane.handle().block_on(async {
+            let slot = self.pool.lend(SlotClass::Extent1M).await;
+            self.client.read_files(call, slot).await
+        });
+        let read = read.map_err(|error| code(Err(error)))?;
+        let bytes = |(file, start): &(FileWanted, usize)| {
+            let end = start + usize::try_from(file.version.size.0).unwrap();
+            read.filled.as_ref()[*start..end].to_vec()
+        };
+        Ok(files.iter().zip(&read.outcomes).map(|(file, outcome)| outcome.map(|()| bytes(file))).collect())
     }
 
     /// The whole file, a mebibyte at a time.

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use quinn::{Connection, ReadError, RecvStream, WriteError};
 use tokio::time::{self, Instant};
 use wire::{
-    Reply, Version,
+    ErrorCode, Reply, Version,
     codec::{self, ReplyDecoder},
-    message::Call,
+    message::{Call, FileWanted},
     timing::Timing,
 };
 
@@ -93,6 +93,38 @@ pub(super) async fn read(
     .await
 }
 
+/// Sends a request for files and copies each to its place in `into`, which holds them all; what became of each, and what
+/// the host says of its time.
+pub(super) async fn read_files(
+    way: Way<'_>,
+    call: &Call,
+    files: &[(FileWanted, usize)],
+    into: &mut [u8],
+    deadline: Instant,
+) -> Result<(Vec<Result<(), ErrorCode>>, Timing), ExchangeError> {
+    within(deadline, async {
+        let mut incoming = Incoming::ask(way, call).await?;
+        let (reply, timing) = incoming.reply().await?;
+        let outcomes = match reply {
+            Reply::Error { code, detail } => return Err(CallError::Host { code, detail }.into()),
+            Reply::Files(outcomes) if outcomes.len() == files.len() => outcomes,
+            Reply::Files(_) => return Err(unexpected("other files than asked for")),
+            _ => return Err(unexpected("no files")),
+        };
+        for ((file, start), outcome) in files.iter().zip(&outcomes) {
+            let Ok(len) = *outcome else { continue };
+            if u64::from(len) != file.version.size.0 {
+                return Err(unexpected("a file of another length"));
+            }
+            let room = into.get_mut(*start..).and_then(|room| room.get_mut(..len as usize));
+            incoming.copy_to(room.ok_or_else(|| unexpected("a file of another length"))?).await?;
+        }
+        incoming.finish().await?;
+        Ok((outcomes.into_iter().map(|outcome| outcome.map(|_| ())).collect(), timing))
+    })
+    .await
+}
+
 async fn within<T>(
     deadline: Instant,
     exchange: impl Future<Output = Result<T, ExchangeError>>,
@@ -140,15 +172,14 @@ impl Incoming {
         }
     }
 
-    /// Copies the data to where it stays. A received piece pins the whole batch it came in (64 KiB), so it cannot stay itself.
+    /// Copies data to where it stays, as much as that takes. A received piece pins the whole batch it came in (64 KiB), so it
+    /// cannot stay itself.
     async fn copy_to(&mut self, into: &mut [u8]) -> Result<(), ExchangeError> {
         let mut at = 0;
         while at < into.len() {
             let Some(piece) = self.piece().await? else { return Err(unexpected("the data is cut short")) };
-            let data = std::mem::take(piece);
-            let room =
-                into[at..].get_mut(..data.len()).ok_or_else(|| unexpected("more data than announced"))?;
-            room.copy_from_slice(&data);
+            let data = piece.split_to(piece.len().min(into.len() - at));
+            into[at..at + data.len()].copy_from_slice(&data);
             at += data.len();
         }
         Ok(())

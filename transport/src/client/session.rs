@@ -20,7 +20,7 @@ use wire::{
 };
 
 use super::{
-    ReadCall,
+    FilesCall, ReadCall,
     exchange::{self, ExchangeError, Way},
     shares::Shares,
 };
@@ -101,11 +101,34 @@ impl Session {
         let request = self.translate(Request::Read { target, version, extent })?;
         let call = self.number(class, request, deadline);
         let outcome = exchange::read(self.way(), &call, version, into, deadline).await;
-        if let Ok(Timing { bound: Some(bound), .. }) = &outcome {
-            self.bound.store(bound.number(), Ordering::Relaxed);
+        if let Ok(timing) = &outcome {
+            self.hear(timing);
         }
         self.note(&call, outcome.as_ref().err());
         outcome
+    }
+
+    /// Some files to their places in `into`, which holds them; what became of each, and what the host says of its time.
+    pub(super) async fn read_files(
+        &self,
+        call: &FilesCall,
+        into: &mut [u8],
+    ) -> Result<(Vec<Result<(), ErrorCode>>, Timing), ExchangeError> {
+        let files = call.files.iter().map(|(file, _)| file.clone()).collect();
+        let request = self.translate(Request::ReadFiles { dir: call.dir.clone(), files })?;
+        let asked = self.number(call.class, request, call.deadline);
+        let outcome = exchange::read_files(self.way(), &asked, &call.files, into, call.deadline).await;
+        if let Ok((_, timing)) = &outcome {
+            self.hear(timing);
+        }
+        self.note(&asked, outcome.as_ref().err());
+        outcome
+    }
+
+    fn hear(&self, timing: &Timing) {
+        if let Some(bound) = timing.bound {
+            self.bound.store(bound.number(), Ordering::Relaxed);
+        }
     }
 
     fn way(&self) -> Way<'_> {

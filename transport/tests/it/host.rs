@@ -15,8 +15,8 @@ use tokio::{
     time::{self, Instant},
 };
 use transport::{
-    Answer, Client, ClientConfig, HeldUp, Identity, ReadCall, Serve, Server, ServerConfig, SessionEnd,
-    SessionSummary, Usage,
+    Answer, Client, ClientConfig, FilesCall, HeldUp, Identity, ReadCall, Serve, Server, ServerConfig,
+    SessionEnd, SessionSummary, Usage,
 };
 use uring::{Pool, PoolConfig, Slot, SlotClass};
 use wire::{
@@ -24,7 +24,7 @@ use wire::{
     TicketId, Timestamp, Version,
     auth::{Claims, Mode, Secret},
     listing::Statfs,
-    message::{Call, Class, Hello, ShareInfo, Target, Welcome},
+    message::{Call, Class, FileWanted, Hello, ShareInfo, Target, Welcome},
     version::PROTOCOL_VERSION,
 };
 
@@ -139,6 +139,38 @@ impl Host {
     }
 }
 
+impl Host {
+    /// Each file's bytes begin with the number of its inode; those of inode zero are stale.
+    async fn files(&self, files: &[FileWanted]) -> Answer {
+        let reads = *self.reads.borrow();
+        match reads {
+            Reads::Held => self.release.notified().await,
+            Reads::Busy => return ErrorCode::Busy.into(),
+            Reads::Served | Reads::WrongVersion | Reads::Short | Reads::Torn => {}
+        }
+        let mut data = Vec::new();
+        let mut outcomes = Vec::new();
+        for file in files {
+            let FileWanted { id, version, .. } = file;
+            let len = version.size.0 - u64::from(reads == Reads::Short);
+            outcomes.push(match id.inode {
+                0 => Err(ErrorCode::Stale),
+                inode => {
+                    data.extend(pattern(inode, len));
+                    Ok(u32::try_from(len).unwrap())
+                }
+            });
+        }
+        if reads == Reads::WrongVersion {
+            outcomes.push(Ok(0));
+        }
+        if reads == Reads::Torn {
+            data.pop();
+        }
+        Answer { reply: Reply::Files(outcomes), data: data.into() }
+    }
+}
+
 /// The bytes every file of the host holds.
 pub(crate) fn pattern(start: u64, len: u64) -> Bytes {
     (start..start + len).map(|at| (at ^ (at >> 8) ^ (at >> 16)) as u8).collect()
@@ -186,6 +218,7 @@ impl Serve for Host {
         let mut watch = Watch(self, false);
         let answer = match call.request {
             Request::Read { extent, version, .. } => self.read(extent, version).await,
+            Request::ReadFiles { files, .. } => self.files(&files).await,
             Request::Stat(_) => Reply::Attr(attr()).into(),
             // Tells the test which share the host was asked about.
             Request::Statfs(share) => {
@@ -278,6 +311,20 @@ pub(crate) fn read(start: u64, len: u64, class: Class) -> ReadCall {
         class,
         deadline: soon(),
     }
+}
+
+/// A call for files of these inodes and lengths, each at the next multiple of 4 KiB.
+pub(crate) fn files(wanted: &[(u64, u64)], class: Class) -> FilesCall {
+    let mut start = 0;
+    let mut file = |&(inode, len): &(u64, u64)| {
+        let name = Name::new(format!("file-{inode}").as_bytes()).unwrap();
+        let version = Version { size: ByteLen(len), ..version() };
+        let at = start;
+        start += usize::try_from(len).unwrap().next_multiple_of(4096);
+        (FileWanted { name, id: FileId { fs: 1, inode, birth: 1 }, version }, at)
+    };
+    let files = wanted.iter().map(&mut file).collect();
+    FilesCall { dir: target(), files, class, deadline: soon() }
 }
 
 pub(crate) fn stat() -> Request {

@@ -10,6 +10,7 @@ extern crate wormhole_transport as transport;
 mod admission;
 mod bounds;
 mod cancel;
+mod files;
 mod host;
 mod hostile;
 mod limits;

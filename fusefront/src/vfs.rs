@@ -6,6 +6,7 @@
 pub mod attr;
 pub mod away;
 pub mod dir;
+pub mod folders;
 pub mod handle;
 pub mod inode;
 pub mod listing;

@@ -1,0 +1,566 @@
+//! What the mount knows of directories that it holds a lease on: what their names lead to, and their listings.
+//!
+//! A plain state machine. A directory's *epoch* moves with each push about it: what the host said under an older epoch,
+//! or before the lease was granted, is not kept. What is not known for certain is [`Known::Unknown`], never absent.
+
+mod listing;
+
+use std::{
+    cell::Cell,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use wire::{Attr, Change, Entry, FileId, FileKind, Grant, LeaseId, Name, limits};
+
+use super::inode::NodeId;
+pub use listing::FolderListing;
+
+/// Leases that a mount holds or asks for.
+pub const LEASES_MAX: usize = 16_384;
+
+/// Bytes of names and listings of all directories.
+pub const BYTES_MAX: usize = 16 << 20;
+
+/// Names of a directory that changed since it was listed; with more of them the listing is of no use.
+const DIRTY_MAX: usize = 1024;
+
+/// Look-ups in a directory that memory could not answer, in any order, before its listing is fetched.
+const MISSES_MAX: u32 = 4;
+
+/// How long a directory is not asked for after the host said that it watches as many as it may.
+const EXHAUSTED: Duration = Duration::from_secs(30);
+/// The same after it said that it cannot see changes there; a share may be mounted otherwise later.
+const UNWATCHABLE: Duration = Duration::from_secs(600);
+/// The same after a failure.
+const FAILED: Duration = Duration::from_secs(1);
+
+/// What one name takes that is known singly, its bytes apart.
+const NAME_BYTES: usize = size_of::<(Name, Option<Attr>)>() + 32;
+
+/// What a name in a leased directory leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// This file. The attributes of a directory, its id and kind apart, are those of when its name was looked at: they
+    /// hold under a lease of its own alone.
+    Present(Attr),
+    /// Nothing, as the host said.
+    Absent,
+    /// Memory cannot tell. So for files with several names, which change without their directory's knowledge.
+    Unknown,
+}
+
+/// When something was asked of the host: its answer may be kept if the lease still holds and no push came between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    lease: LeaseId,
+    epoch: u64,
+}
+
+/// A listing being taken in, page by page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taking(u64);
+
+/// A page to be fetched because programs look names up there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// What the page belongs to.
+    pub taking: Taking,
+    /// The host's cookie of it.
+    pub cookie: u64,
+}
+
+/// What a push means for one name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dirty {
+    /// The name.
+    pub name: Name,
+    /// The file that it led to, where that was known.
+    pub was: Option<FileId>,
+}
+
+/// How much is held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FoldersStats {
+    /// Leases.
+    pub leases: u64,
+    /// Complete listings.
+    pub listings: u64,
+    /// Bytes of names and listings.
+    pub bytes: u64,
+    /// Directories that the host does not watch because it watches as many as it may.
+    pub exhausted: u64,
+    /// Directories that the host cannot watch.
+    pub unwatchable: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Asked,
+    Held,
+    /// Not to be asked for again before.
+    Refused {
+        grant: Option<Grant>,
+        until: Instant,
+    },
+}
+
+struct Folder {
+    lease: LeaseId,
+    phase: Phase,
+    epoch: u64,
+    used: Cell<u64>,
+    /// The directory's own attributes.
+    attr: Option<Attr>,
+    names: HashMap<Name, Option<Attr>>,
+    listing: Option<Listed>,
+    taken: Option<Taken>,
+    misses: u32,
+    fetching: bool,
+    /// Its listing does not fit.
+    too_large: bool,
+    bytes: usize,
+}
+
+/// A complete listing.
+struct Listed {
+    entries: Arc<FolderListing>,
+    dirty: HashSet<Name>,
+}
+
+/// The first pages of a listing.
+struct Taken {
+    taking: Taking,
+    asked: LeaseId,
+    next: u64,
+    entries: FolderListing,
+    dirty: HashSet<Name>,
+}
+
+/// The leased directories.
+#[derive(Default)]
+pub struct Folders {
+    folders: HashMap<NodeId, Folder>,
+    by_lease: HashMap<LeaseId, NodeId>,
+    lease_last: u64,
+    taking_last: u64,
+    clock: Cell<u64>,
+    bytes: usize,
+    let_go: Vec<(NodeId, Option<LeaseId>)>,
+}
+
+impl Folders {
+    /// What a name leads to; certain while the lease holds.
+    pub fn find(&self, dir: NodeId, name: &Name) -> Known {
+        match self.held(dir).and_then(|folder| folder.find(name)) {
+            Some(Some(attr)) if is_covered(&attr) => Known::Present(attr),
+            None | Some(Some(_)) => Known::Unknown,
+            Some(None) => Known::Absent,
+        }
+    }
+
+    /// A directory's entries, if they are known whole and as they are now.
+    pub fn listing(&self, dir: NodeId) -> Option<Arc<FolderListing>> {
+        let folder = self.held(dir)?;
+        let listed = folder.listing.as_ref().filter(|listed| listed.dirty.is_empty())?;
+        Some(listed.entries.clone())
+    }
+
+    /// A leased directory's own attributes.
+    pub fn attr(&self, dir: NodeId) -> Option<Attr> {
+        self.held(dir)?.attr
+    }
+
+    /// Whether there is a lease on a directory.
+    pub fn is_held(&self, dir: NodeId) -> bool {
+        self.held(dir).is_some()
+    }
+
+    /// How much is held.
+    pub fn stats(&self) -> FoldersStats {
+        let mut stats = FoldersStats { bytes: self.bytes as u64, ..FoldersStats::default() };
+        for folder in self.folders.values() {
+            match folder.phase {
+                Phase::Held => stats.leases += 1,
+                Phase::Refused { grant: Some(Grant::Exhausted), .. } => stats.exhausted += 1,
+                Phase::Refused { grant: Some(Grant::Unwatchable), .. } => stats.unwatchable += 1,
+                Phase::Asked | Phase::Refused { .. } => {}
+            }
+            stats.listings += u64::from(folder.listing.is_some());
+        }
+        stats
+    }
+
+    /// A number to ask for a lease on `dir` with; `None` where there is one, or none is to be had now. The caller keeps
+    /// the directory's node until it comes out of [`Folders::take_let_go`].
+    pub fn begin(&mut self, dir: NodeId, now: Instant) -> Option<LeaseId> {
+        match self.folders.get(&dir).map(|folder| folder.phase) {
+            Some(Phase::Refused { until, .. }) if now >= until => self.let_go(dir),
+            Some(_) => return None,
+            None => {}
+        }
+        self.make_room_for_one();
+        self.lease_last += 1;
+        let lease = LeaseId(self.lease_last);
+        let folder = Folder {
+            lease,
+            phase: Phase::Asked,
+            epoch: 0,
+            used: Cell::new(self.tick()),
+            attr: None,
+            names: HashMap::new(),
+            listing: None,
+            taken: None,
+            misses: 0,
+            fetching: false,
+            too_large: false,
+            bytes: 0,
+        };
+        self.folders.insert(dir, folder);
+        self.by_lease.insert(lease, dir);
+        Some(lease)
+    }
+
+    /// What the host answered, with the directory's attributes as they were after the watch was set. A lease that is not
+    /// wanted any more comes out of [`Folders::take_let_go`].
+    pub fn granted(&mut self, lease: LeaseId, grant: Grant, attr: Attr, now: Instant) {
+        let Some(folder) = self.by_lease.get(&lease).and_then(|dir| self.folders.get_mut(dir)) else {
+            // Taken back meanwhile; the host may hold it all the same.
+            if grant == Grant::Granted && self.let_go.len() < LEASES_MAX {
+                self.let_go.push((NodeId::ROOT, Some(lease)));
+            }
+            return;
+        };
+        if folder.phase != Phase::Asked {
+            return;
+        }
+        let until = match grant {
+            Grant::Granted => {
+                folder.phase = Phase::Held;
+                // A push overtook the answer.
+                folder.attr = (folder.epoch == 0).then_some(attr);
+                return;
+            }
+            Grant::Exhausted => now + EXHAUSTED,
+            Grant::Unwatchable => now + UNWATCHABLE,
+        };
+        folder.phase = Phase::Refused { grant: Some(grant), until };
+    }
+
+    /// The host did not answer.
+    pub fn failed(&mut self, lease: LeaseId, now: Instant) {
+        if let Some(folder) = self.by_lease.get(&lease).and_then(|dir| self.folders.get_mut(dir)) {
+            folder.phase = Phase::Refused { grant: None, until: now + FAILED };
+        }
+    }
+
+    /// What to remember of a question about names in `dir`, or about itself; `None` without a lease.
+    pub fn asking(&self, dir: NodeId) -> Option<Asked> {
+        let folder = self.held(dir)?;
+        Some(Asked { lease: folder.lease, epoch: folder.epoch })
+    }
+
+    /// Takes in what the host said of a name, if nothing came between; whether it did not.
+    pub fn learn(&mut self, asked: Option<Asked>, name: &Name, attr: Option<Attr>) -> bool {
+        let Some((dir, folder)) = self.current(asked) else { return false };
+        let cost = NAME_BYTES + name.as_bytes().len();
+        if attr.as_ref().is_none_or(is_covered) {
+            if folder.names.insert(name.clone(), attr).is_none() {
+                folder.bytes += cost;
+                self.bytes += cost;
+            }
+        } else if folder.names.remove(name).is_some() {
+            folder.bytes -= cost;
+            self.bytes -= cost;
+        }
+        self.make_room(dir);
+        true
+    }
+
+    /// The same of the directory itself.
+    pub fn learn_dir(&mut self, asked: Option<Asked>, attr: Attr) -> bool {
+        let Some((_, folder)) = self.current(asked) else { return false };
+        folder.attr = Some(attr);
+        true
+    }
+
+    /// Counts a look-up that memory could not answer; the page to fetch for those to come.
+    pub fn miss(&mut self, dir: NodeId) -> Option<Wanted> {
+        let taking = self.taking_last + 1;
+        let folder = self.folders.get_mut(&dir).filter(|folder| folder.phase == Phase::Held)?;
+        folder.misses += 1;
+        if folder.fetching || folder.too_large || folder.listing.is_some() {
+            return None;
+        }
+        let wanted = match &folder.taken {
+            Some(taken) => Wanted { taking: taken.taking, cookie: taken.next },
+            None if folder.misses < MISSES_MAX => return None,
+            None => {
+                self.taking_last = taking;
+                folder.take_from_start(Taking(taking));
+                Wanted { taking: Taking(taking), cookie: 0 }
+            }
+        };
+        (folder.misses, folder.fetching) = (0, true);
+        Some(wanted)
+    }
+
+    /// The page that follows one fetched for [`Folders::miss`], if somebody still looks there.
+    pub fn fetched(&mut self, dir: NodeId, taking: Taking) -> Option<Wanted> {
+        let folder = self.folders.get_mut(&dir)?;
+        let next = folder.taken.as_ref().filter(|taken| taken.taking == taking).map(|taken| taken.next);
+        folder.fetching = next.is_some() && folder.misses > 0;
+        folder.misses = 0;
+        let cookie = next.filter(|_| folder.fetching)?;
+        Some(Wanted { taking, cookie })
+    }
+
+    /// Begins to take a listing in from its first page, which is asked for after this; `None` without a lease.
+    pub fn take_listing(&mut self, dir: NodeId) -> Option<Taking> {
+        let folder = self.folders.get_mut(&dir).filter(|folder| folder.phase == Phase::Held)?;
+        if folder.too_large {
+            return None;
+        }
+        self.taking_last += 1;
+        let taking = Taking(self.taking_last);
+        self.bytes -= folder.drop_taken();
+        folder.take_from_start(taking);
+        Some(taking)
+    }
+
+    /// Begins to take in the listing that a lease was asked for with: at its first page, before the grant.
+    pub fn take_with_lease(&mut self, lease: LeaseId) -> Option<Taking> {
+        let folder = self.by_lease.get(&lease).and_then(|dir| self.folders.get_mut(dir))?;
+        self.taking_last += 1;
+        let taking = Taking(self.taking_last);
+        folder.take_from_start(taking);
+        Some(taking)
+    }
+
+    /// Takes a page in, which began at `cookie`; pages out of order are left out.
+    pub fn add_page(&mut self, dir: NodeId, taking: Taking, (cookie, entries, end): (u64, &[Entry], bool)) {
+        let Some(folder) = self.folders.get_mut(&dir).filter(|folder| folder.phase == Phase::Held) else {
+            return;
+        };
+        let Some(taken) = &mut folder.taken else { return };
+        if taken.taking != taking || taken.next != cookie || taken.asked != folder.lease {
+            return;
+        }
+        let before = taken.entries.bytes();
+        for entry in entries {
+            taken.entries.push(entry);
+        }
+        taken.next = entries.last().map_or(cookie, |last| last.cookie);
+        if end {
+            taken.entries.shrink();
+        }
+        let after = taken.entries.bytes();
+        folder.bytes = folder.bytes + after - before;
+        self.bytes = self.bytes + after - before;
+        if end {
+            self.bytes -= folder.complete();
+        }
+        self.make_room(dir);
+    }
+
+    /// Takes a push about names in; which directory it is, and what is dirty now.
+    pub fn changed(&mut self, lease: LeaseId, changes: &[Change]) -> Option<(NodeId, Vec<Dirty>)> {
+        let dir = *self.by_lease.get(&lease)?;
+        let folder = self.folders.get_mut(&dir)?;
+        folder.epoch += 1;
+        folder.attr = None;
+        let mut dirty = Vec::with_capacity(changes.len());
+        for change in changes {
+            let was = folder.find(&change.name).flatten().map(|attr| attr.id);
+            dirty.push(Dirty { name: change.name.clone(), was });
+            self.bytes -= folder.doubt(&change.name);
+        }
+        Some((dir, dirty))
+    }
+
+    /// Takes back leases that hold no more; their directories. They come out of [`Folders::take_let_go`] too.
+    pub fn revoked(&mut self, leases: &[LeaseId]) -> Vec<NodeId> {
+        let dirs: Vec<NodeId> = leases.iter().filter_map(|lease| self.by_lease.get(lease).copied()).collect();
+        for &dir in &dirs {
+            self.drop_folder(dir);
+            self.let_go.push((dir, None));
+        }
+        dirs
+    }
+
+    /// Takes back all leases; their directories. They come out of [`Folders::take_let_go`] too.
+    pub fn revoked_all(&mut self) -> Vec<NodeId> {
+        let leases: Vec<LeaseId> = self.by_lease.keys().copied().collect();
+        self.revoked(&leases)
+    }
+
+    /// Directories that are not in here any more, once each, for the caller to let their nodes go; and leases to be given
+    /// back, each with its directory, which the kernel is still told of under the lease. A lease that was granted after
+    /// it had been taken back comes with the root, which stays.
+    pub fn take_let_go(&mut self) -> Vec<(NodeId, Option<LeaseId>)> {
+        std::mem::take(&mut self.let_go)
+    }
+
+    fn held(&self, dir: NodeId) -> Option<&Folder> {
+        let folder = self.folders.get(&dir).filter(|folder| folder.phase == Phase::Held)?;
+        folder.used.set(self.tick());
+        Some(folder)
+    }
+
+    fn current(&mut self, asked: Option<Asked>) -> Option<(NodeId, &mut Folder)> {
+        let asked = asked?;
+        let dir = *self.by_lease.get(&asked.lease)?;
+        let folder = self.folders.get_mut(&dir)?;
+        (folder.phase == Phase::Held && folder.epoch == asked.epoch).then_some((dir, folder))
+    }
+
+    fn tick(&self) -> u64 {
+        self.clock.set(self.clock.get() + 1);
+        self.clock.get()
+    }
+
+    /// Lets the directories go that were not used for longest, many at once: finding them takes a look at all.
+    fn make_room_for_one(&mut self) {
+        if self.folders.len() < LEASES_MAX {
+            return;
+        }
+        for dir in self.least_used(|_| true).into_iter().take(limits::RELEASE_MAX) {
+            self.let_go(dir);
+        }
+    }
+
+    /// Drops what is known of the directories that were not used for longest, and of `last` where that is not enough.
+    fn make_room(&mut self, last: NodeId) {
+        if self.bytes <= BYTES_MAX {
+            return;
+        }
+        for dir in self.least_used(|folder| folder.bytes > 0) {
+            if self.bytes <= BYTES_MAX / 8 * 7 {
+                return;
+            }
+            if let Some(folder) = self.folders.get_mut(&dir).filter(|_| dir != last) {
+                self.bytes -= folder.clear();
+            }
+        }
+        if self.bytes > BYTES_MAX
+            && let Some(folder) = self.folders.get_mut(&last)
+        {
+            folder.too_large = folder.listing.is_some() || folder.taken.is_some();
+            self.bytes -= folder.clear();
+        }
+    }
+
+    /// Directories but the root, the least recently used first.
+    fn least_used(&self, wanted: impl Fn(&Folder) -> bool) -> Vec<NodeId> {
+        let all = self.folders.iter().filter(|(dir, folder)| **dir != NodeId::ROOT && wanted(folder));
+        let mut all: Vec<(u64, NodeId)> = all.map(|(dir, folder)| (folder.used.get(), *dir)).collect();
+        all.sort_unstable();
+        all.into_iter().map(|(_, dir)| dir).collect()
+    }
+
+    fn let_go(&mut self, dir: NodeId) {
+        let Some(folder) = self.drop_folder(dir) else { return };
+        let is_refused = matches!(folder.phase, Phase::Refused { grant: Some(_), .. });
+        self.let_go.push((dir, (!is_refused).then_some(folder.lease)));
+    }
+
+    fn drop_folder(&mut self, dir: NodeId) -> Option<Folder> {
+        let folder = self.folders.remove(&dir)?;
+        self.by_lease.remove(&folder.lease);
+        self.bytes -= folder.bytes;
+        Some(folder)
+    }
+}
+
+impl Folder {
+    /// What a name leads to, several names or not; `None` when that is not known.
+    fn find(&self, name: &Name) -> Option<Option<Attr>> {
+        if let Some(known) = self.names.get(name) {
+            return Some(*known);
+        }
+        if let Some(listed) = &self.listing {
+            if listed.dirty.contains(name) {
+                return None;
+            }
+            let Some(index) = listed.entries.position(name) else { return Some(None) };
+            return listed.entries.entry(index).attr.map(Some);
+        }
+        let taken = self.taken.as_ref().filter(|taken| !taken.dirty.contains(name))?;
+        taken.entries.entry(taken.entries.position(name)?).attr.map(Some)
+    }
+
+    /// Forgets what is known of a name; how many bytes that freed.
+    fn doubt(&mut self, name: &Name) -> usize {
+        let mut freed = 0;
+        if self.names.remove(name).is_some() {
+            freed += NAME_BYTES + name.as_bytes().len();
+            self.bytes -= freed;
+        }
+        if let Some(listed) = &mut self.listing {
+            listed.dirty.insert(name.clone());
+            if listed.dirty.len() > DIRTY_MAX {
+                let bytes = listed.entries.bytes();
+                self.listing = None;
+                self.bytes -= bytes;
+                freed += bytes;
+            }
+        }
+        if let Some(taken) = &mut self.taken {
+            taken.dirty.insert(name.clone());
+            if taken.dirty.len() > DIRTY_MAX {
+                freed += self.drop_taken();
+            }
+        }
+        freed
+    }
+
+    fn take_from_start(&mut self, taking: Taking) {
+        self.taken = Some(Taken {
+            taking,
+            asked: self.lease,
+            next: 0,
+            entries: FolderListing::default(),
+            dirty: HashSet::new(),
+        });
+    }
+
+    /// The last page is in; how many bytes that freed.
+    fn complete(&mut self) -> usize {
+        let Some(taken) = self.taken.take() else { return 0 };
+        let mut freed = self.listing.as_ref().map_or(0, |listed| listed.entries.bytes());
+        // What was learnt of a single name may be newer than the listing, but the listing says as much unless it is in
+        // doubt.
+        let bytes = |name: &Name| NAME_BYTES + name.as_bytes().len();
+        self.names.retain(|name, _| {
+            let stays = taken.dirty.contains(name);
+            freed += if stays { 0 } else { bytes(name) };
+            stays
+        });
+        self.listing = Some(Listed { entries: Arc::new(taken.entries), dirty: taken.dirty });
+        self.bytes -= freed;
+        freed
+    }
+
+    /// Forgets what was taken in so far; how many bytes that freed.
+    fn drop_taken(&mut self) -> usize {
+        let freed = self.taken.take().map_or(0, |taken| taken.entries.bytes());
+        self.bytes -= freed;
+        freed
+    }
+
+    /// Forgets all names; how many bytes that freed. What the kernel was told of them stays under the lease.
+    fn clear(&mut self) -> usize {
+        (self.listing, self.taken, self.names) = (None, None, HashMap::new());
+        std::mem::take(&mut self.bytes)
+    }
+}
+
+/// Whether the watch of a directory sees all that happens to a file in it.
+fn is_covered(attr: &Attr) -> bool {
+    attr.links <= 1 || attr.kind == FileKind::Directory
+}
+
+#[cfg(test)]
+mod tests;

@@ -181,7 +181,7 @@ async fn session(
 }
 
 fn call(request: Request) -> Bytes {
-    codec::encode_call(&Call { class: Class::Demand, id: 1, deadline_ms: 60_000, request })
+    codec::encode_call(&Call { class: Class::Demand, id: 1, deadline_ms: 60_000, packs: false, request })
 }
 
 fn read(knowledge: &Knowledge) -> Bytes {

@@ -75,7 +75,7 @@ fn paths_that_are_none_are_refused_before_anything_is_looked_for() {
     let claims = Claims { prefix: path("sub"), ..rig.host.ticket().claims };
     let ticket = rig.host.issue(claims);
     let request = Request::Stat(rig.peer.target(&path("aaaaaaaaa"), None));
-    let call = Call { class: Class::Metadata, id: 1, deadline_ms: 5_000, request };
+    let call = Call { class: Class::Metadata, id: 1, deadline_ms: 5_000, packs: false, request };
     let whole = wire::codec::encode_call(&call);
     let at = whole.windows(9).position(|window| window == b"aaaaaaaaa").unwrap();
     let evil: [&[u8; 9]; 9] = [

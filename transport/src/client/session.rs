@@ -31,6 +31,9 @@ use crate::{
     waits::Stall,
 };
 
+/// From this round trip on listings are wanted compressed: such paths carry less than compression does.
+const PACKS_FROM_RTT: Duration = Duration::from_millis(1);
+
 /// Characters of the host's reason that people are shown.
 const DISMISSAL_CHARS_MAX: usize = 200;
 
@@ -158,7 +161,8 @@ impl Session {
         let id = self.next_call.fetch_add(1, Ordering::Relaxed);
         let patience = deadline.saturating_duration_since(Instant::now());
         let deadline_ms = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
-        Call { class, id, deadline_ms, request }
+        let packs = self.connection.rtt() >= PACKS_FROM_RTT;
+        Call { class, id, deadline_ms, packs, request }
     }
 
     /// The request with the host's share number.
@@ -249,7 +253,8 @@ async fn greet(
     };
     let patience = deadline.saturating_duration_since(Instant::now());
     let deadline_ms = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
-    let call = Call { class: Class::Metadata, id: 0, deadline_ms, request: Request::Hello(hello) };
+    let request = Request::Hello(hello);
+    let call = Call { class: Class::Metadata, id: 0, deadline_ms, packs: false, request };
     let crowded = Stall::default();
     match exchange::call(Way { connection, crowded: &crowded }, &call, deadline).await {
         Ok(Reply::Welcome(welcome)) if welcome.version == PROTOCOL_VERSION => Ok(welcome),

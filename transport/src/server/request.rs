@@ -199,6 +199,7 @@ async fn respond<S: Serve>(
     let _busy = watch.busy.hold(arrived);
     let deadline = arrived + patience;
     let is_read = matches!(call.request, Request::Read { .. });
+    let packs = call.packs;
     // Fails only when the stream is gone, which the caller notices.
     let _ = send.set_priority(priority(call.class, turn));
     let answer = async {
@@ -221,7 +222,7 @@ async fn respond<S: Serve>(
     let timing = Timing { queue: admitted - arrived, read: answered - admitted, bound };
     let stages = &session.shared.occupancy.stages;
     stages.answered(is_read, timing);
-    let head = codec::encode_timed_reply(&answer.reply, timing);
+    let head = codec::encode_reply_as(&answer.reply, timing, packs);
     if let Some(permit) = &mut permit {
         permit.shrink(head.len() + answer.data.len());
     }

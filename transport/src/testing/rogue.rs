@@ -134,7 +134,13 @@ impl Rogue {
             label: "rogue".to_owned(),
         };
         let request = Request::Hello(hello);
-        codec::encode_call(&Call { class: Class::Metadata, id: 1, deadline_ms: HELLO_DEADLINE_MS, request })
+        codec::encode_call(&Call {
+            class: Class::Metadata,
+            id: 1,
+            deadline_ms: HELLO_DEADLINE_MS,
+            packs: false,
+            request,
+        })
     }
 
     /// Opens a stream for a request; waits while the host allows no more of them.

@@ -20,8 +20,8 @@ use transport::{
 };
 use uring::{Pool, PoolConfig, Slot, SlotClass};
 use wire::{
-    Attr, ByteLen, ErrorCode, Extent, FileId, FileKind, Name, Reply, Request, ShareId, SharePath, Ticket,
-    TicketId, Timestamp, Version,
+    Attr, ByteLen, Entry, ErrorCode, Extent, FileId, FileKind, Listing, Name, Reply, Request, ShareId,
+    SharePath, Ticket, TicketId, Timestamp, Version,
     auth::{Claims, Mode, Secret},
     listing::Statfs,
     message::{Call, Class, FileWanted, Hello, ShareInfo, Target, Welcome},
@@ -220,6 +220,8 @@ impl Serve for Host {
             Request::Read { extent, version, .. } => self.read(extent, version).await,
             Request::ReadFiles { files, .. } => self.files(&files).await,
             Request::Stat(_) => Reply::Attr(attr()).into(),
+            // Its end tells the test whether the mount takes it packed.
+            Request::List { .. } => Reply::Listing(listing(call.packs)).into(),
             // Tells the test which share the host was asked about.
             Request::Statfs(share) => {
                 Reply::Statfs(Statfs { blocks: share.0.into(), ..Statfs::default() }).into()
@@ -248,6 +250,19 @@ impl Serve for Host {
         *self.last_end.lock().unwrap() = Some(summary.end);
         self.count(|counts| counts.ended += 1);
     }
+}
+
+/// Entries of the listing that every directory has.
+pub(crate) const LISTED: u64 = 500;
+
+fn listing(end: bool) -> Listing {
+    let entry = |number| Entry {
+        name: Name::new(format!("frame.{number:04}.exr").as_bytes()).unwrap(),
+        cookie: number,
+        kind: Some(FileKind::Regular),
+        attr: Some(attr()),
+    };
+    Listing { dir: attr(), entries: (1..=LISTED).map(entry).collect(), end, grant: None }
 }
 
 pub(crate) fn attr() -> Attr {

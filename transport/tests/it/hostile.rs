@@ -87,7 +87,7 @@ impl Scene {
 }
 
 fn call(request: Request) -> Bytes {
-    codec::encode_call(&Call { class: Class::Demand, id: 1, deadline_ms: 20_000, request })
+    codec::encode_call(&Call { class: Class::Demand, id: 1, deadline_ms: 20_000, packs: false, request })
 }
 
 fn big_read(number: u64) -> Bytes {

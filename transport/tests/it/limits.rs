@@ -133,8 +133,13 @@ async fn refusals_tell_nothing_by_their_bytes_nor_by_their_time() {
     wrong.secret = Secret::from_bytes([9; 32]);
     let mut other = good.clone();
     other.claims.expires = 1;
-    let request =
-        codec::encode_call(&Call { class: Class::Metadata, id: 1, deadline_ms: 5_000, request: stat() });
+    let request = codec::encode_call(&Call {
+        class: Class::Metadata,
+        id: 1,
+        deadline_ms: 5_000,
+        packs: false,
+        request: stat(),
+    });
     let nonsense = [0xff; 100];
     // How the ticket is wrong, and how long the host takes to find out.
     let causes: [(&Ticket, Option<&[u8]>, u64); 7] = [

@@ -73,7 +73,7 @@ async fn bare(server: SocketAddr) -> (Endpoint, Connection) {
 }
 
 fn call(request: Request) -> bytes::Bytes {
-    codec::encode_call(&Call { class: Class::Metadata, id: 1, deadline_ms: 5_000, request })
+    codec::encode_call(&Call { class: Class::Metadata, id: 1, deadline_ms: 5_000, packs: false, request })
 }
 
 /// Sends `bytes` as one request; the reply, or `None` where the stream or connection ended instead.

@@ -10,9 +10,9 @@ use transport::{
     testing::{self, Link, Profile},
 };
 use uring::Pool;
-use wire::message::Class;
+use wire::{Reply, Request, message::Class};
 
-use crate::host::{Host, now, pool, read, slot, ticket};
+use crate::host::{Host, LISTED, now, pool, read, slot, target, ticket};
 
 const HOST: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), 4433);
 const MOUNT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2)), 5000);
@@ -64,6 +64,22 @@ async fn bulk_read(client: Client, pool: Pool, start: u64, len: u64) -> u64 {
 fn say(what: &str, share: f64) -> f64 {
     println!("FIGURE {what}: {:.1} % of the link", share * 100.0);
     share
+}
+
+#[tokio::test(start_paused = true)]
+async fn listings_are_packed_where_the_path_is_long() {
+    for profile in [Profile::LAN, Profile::WAN_GOOD] {
+        let (_link, _server, client) = over(&profile, 7).await;
+        let before = client.stats().received_bytes;
+        let request = Request::List { target: target(), cookie: 0, bytes_max: 128 << 10, lease: None };
+        let deadline = now() + Duration::from_secs(60);
+        let reply = client.call(request, Class::Metadata, deadline).await.unwrap();
+        let Reply::Listing(listing) = reply else { panic!("{reply:?}") };
+        assert_eq!((listing.entries.len() as u64, listing.end), (LISTED, true));
+        let received = client.stats().received_bytes - before;
+        // An entry with its attributes takes 126 bytes unpacked.
+        assert!(received < LISTED * 60, "{received} bytes");
+    }
 }
 
 #[tokio::test(start_paused = true)]

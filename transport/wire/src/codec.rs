@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod attr;
+mod packed;
 mod push;
 mod reply;
 mod request;
@@ -26,6 +27,9 @@ mod request;
 pub(crate) use push::change_bytes;
 pub use push::{PushDecoder, PushHeader, encode_push};
 pub(crate) use reply::entry_bytes;
+
+/// A flag of [`RequestHeader`].
+const CALL_PACKS: u16 = 1;
 
 /// In front of every request.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -35,8 +39,8 @@ pub struct RequestHeader {
     pub kind: u8,
     /// [`Class`] as a number from 1.
     pub class: u8,
-    /// Zero; a reader ignores it.
-    pub reserved: U16,
+    /// Bit 0: a listing may come compressed. The others are zero; a reader ignores them.
+    pub flags: U16,
     /// Bytes of the body, at most [`limits::REQUEST_BYTES_MAX`].
     pub body_len: U32,
     /// The mount's patience in milliseconds.
@@ -75,7 +79,7 @@ pub fn encode_call(call: &Call) -> Bytes {
     let header = RequestHeader {
         kind,
         class: class_number(call.class),
-        reserved: U16::ZERO,
+        flags: U16::new(if call.packs { CALL_PACKS } else { 0 }),
         body_len: U32::new(body_len(&body)),
         deadline_ms: U32::new(call.deadline_ms),
         reserved_2: U32::ZERO,
@@ -86,13 +90,16 @@ pub fn encode_call(call: &Call) -> Bytes {
 
 /// The bytes of a reply up to its data, which the caller sends after them; nothing is said about its time.
 pub fn encode_reply(reply: &Reply) -> Bytes {
-    encode_timed_reply(reply, Timing::default())
+    encode_reply_as(reply, Timing::default(), false)
 }
 
-/// The same, with the time it took.
-pub fn encode_timed_reply(reply: &Reply, timing: Timing) -> Bytes {
+/// The same, with the time it took; a listing compressed where that `packs` it well.
+pub fn encode_reply_as(reply: &Reply, timing: Timing, packs: bool) -> Bytes {
     let mut body = Writer::behind(size_of::<ReplyHeader>());
-    let (status, kind) = reply::write(reply, &mut body);
+    let (status, kind) = match (reply, packs) {
+        (Reply::Listing(listing), true) => (0, packed::write(listing, &mut body)),
+        _ => reply::write(reply, &mut body),
+    };
     let data_len = u32::try_from(reply.data_bytes()).expect("data is bounded by limits.rs");
     let (bound, times) = timing.encode();
     let header = ReplyHeader {
@@ -134,7 +141,8 @@ impl CallDecoder {
         let mut from = Reader::new(body);
         let request = request::read(header.kind, &mut from)?;
         from.finish()?;
-        Ok(Some(Call { class, id: header.id.get(), deadline_ms: header.deadline_ms.get(), request }))
+        let packs = header.flags.get() & CALL_PACKS != 0;
+        Ok(Some(Call { class, id: header.id.get(), deadline_ms: header.deadline_ms.get(), packs, request }))
     }
 }
 

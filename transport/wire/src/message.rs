@@ -31,6 +31,8 @@ pub struct Call {
     pub id: u64,
     /// How long the mount will wait, in milliseconds; the host may give up after it.
     pub deadline_ms: u32,
+    /// Whether a listing may come compressed: of use where the path is slower than that takes.
+    pub packs: bool,
     /// What is asked.
     pub request: Request,
 }

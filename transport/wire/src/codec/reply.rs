@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::{
     ReplyHeader,
     attr::{kind_from, kind_number, read_attr, read_version, write_attr, write_version},
+    packed,
 };
 use crate::{
     DecodeError, Entry, ErrorCode, Grant, Listing, Name, Reply, ShareId,
@@ -18,7 +19,7 @@ use crate::{
 const ERROR: u8 = 0;
 const WELCOME: u8 = 1;
 const ATTR: u8 = 2;
-const LISTING: u8 = 3;
+pub(super) const LISTING: u8 = 3;
 const LINK: u8 = 4;
 const DATA: u8 = 5;
 const VERIFIED: u8 = 6;
@@ -27,6 +28,7 @@ const VALUE: u8 = 8;
 const LEASED: u8 = 9;
 const RELEASED: u8 = 10;
 const FILES: u8 = 11;
+pub(super) const PACKED_LISTING: u8 = 12;
 
 const ENTRY_HAS_ATTR: u8 = 1;
 
@@ -135,6 +137,7 @@ pub(super) fn read(header: &ReplyHeader, from: &mut Reader<'_>) -> Result<Reply,
         }
         RELEASED => Reply::Released,
         FILES => read_files(from, data_len)?,
+        PACKED_LISTING => Reply::Listing(packed::read(from)?),
         n => return Err(DecodeError::Unknown { what: "reply", value: n.into() }),
     })
 }
@@ -186,7 +189,7 @@ pub(crate) fn entry_bytes(entry: &Entry) -> usize {
     FIXED + entry.name.as_bytes().len() + if entry.attr.is_some() { ATTR } else { 0 }
 }
 
-fn write_listing(listing: &Listing, out: &mut Writer) {
+pub(super) fn write_listing(listing: &Listing, out: &mut Writer) {
     write_attr(&listing.dir, out);
     out.u8(listing.end.into());
     out.u8(grant_number(listing.grant));
@@ -202,7 +205,7 @@ fn write_listing(listing: &Listing, out: &mut Writer) {
     }
 }
 
-fn read_listing(from: &mut Reader<'_>) -> Result<Listing, DecodeError> {
+pub(super) fn read_listing(from: &mut Reader<'_>) -> Result<Listing, DecodeError> {
     let dir = read_attr(from)?;
     let end = from.u8("end of listing")? != 0;
     let grant = grant_from(from.u8("grant")?)?;

@@ -2,13 +2,16 @@
 
 use bytes::Bytes;
 use wormhole_wire::{
-    ByteLen, Change, Changes, Class, DecodeError, ErrorCode, FileId, LeaseId, Name, Push, Reply, Request,
-    ShareId, SharePath, Ticket, TicketId, Timestamp, Version,
+    Attr, ByteLen, Change, Changes, Class, DecodeError, Entry, ErrorCode, FileId, FileKind, LeaseId, Listing,
+    Name, Push, Reply, Request, ShareId, SharePath, Ticket, TicketId, Timestamp, Version,
     auth::{Claims, Mode, Secret},
-    codec::{CallDecoder, PushDecoder, ReplyDecoder, encode_call, encode_push, encode_reply},
+    codec::{
+        CallDecoder, PushDecoder, ReplyDecoder, encode_call, encode_push, encode_reply, encode_reply_as,
+    },
     limits,
     message::{Call, FileWanted, Target},
     ticket::{TicketError, is_address},
+    timing::Timing,
 };
 
 /// A request with this header and body.
@@ -96,7 +99,7 @@ fn files_are_no_longer_than_a_read_together() {
     let ask = |sizes: &[u64]| {
         let dir = Target { share: ShareId(1), path: SharePath::root(), id: None };
         let request = Request::ReadFiles { dir, files: sizes.iter().map(|&size| file(size)).collect() };
-        let call = Call { class: Class::Demand, id: 1, deadline_ms: 1, request };
+        let call = Call { class: Class::Demand, id: 1, deadline_ms: 1, packs: false, request };
         CallDecoder::new().feed(&mut encode_call(&call)).map(|call| call.is_some())
     };
     let max = limits::READ_BYTES_MAX;
@@ -124,6 +127,54 @@ fn lengths_of_files_are_those_of_the_data() {
     }
     assert_eq!(with(16 + 2 + 6 + 2, 1), Err(DecodeError::OutOfRange { what: "file length" }));
     assert_eq!(with(8 + 3, 1), Err(DecodeError::TooLong { what: "data", len: (1 << 24) + 3 }));
+}
+
+/// A folder as people have them: names that count up, one owner, times of one day.
+fn frames() -> Listing {
+    let time = |secs: i64| Timestamp { secs: 1_790_000_000 + secs, nanos: 123_456_789 };
+    let attr = |number: u64| Attr {
+        id: FileId { fs: 7, inode: 1000 + number, birth: 1_790_000_000_000_000_000 + number * 7_919_113 },
+        kind: FileKind::Regular,
+        perm: 0o644,
+        links: 1,
+        uid: 1000,
+        gid: 1000,
+        rdev: 0,
+        block_bytes: 4096,
+        size: ByteLen(10_240 + number * 977 % 4096),
+        blocks: 24,
+        atime: time(3),
+        mtime: time(2),
+        ctime: time(2),
+        settled: true,
+    };
+    let entry = |number: u64| Entry {
+        name: Name::new(format!("shot.{number:04}.exr").as_bytes()).unwrap(),
+        cookie: number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 1,
+        kind: Some(FileKind::Regular),
+        attr: Some(attr(number)),
+    };
+    Listing { dir: attr(0), entries: (1..=700).map(entry).collect(), end: true, grant: None }
+}
+
+#[test]
+fn a_packed_listing_is_small_and_is_what_it_says() {
+    let reply = Reply::Listing(frames());
+    let plain = encode_reply(&reply).len();
+    let packed = encode_reply_as(&reply, Timing::default(), true);
+    assert!(packed.len() * 2 < plain, "{} of {plain} bytes", packed.len());
+    let read = |bytes: &[u8]| ReplyDecoder::new().feed(&mut Bytes::copy_from_slice(bytes));
+    assert_eq!(read(&packed), Ok(Some(reply)));
+    let claims = |len: u32| {
+        let mut bent = packed.to_vec();
+        bent[16..20].copy_from_slice(&len.to_le_bytes());
+        read(&bent)
+    };
+    let len = u32::from_le_bytes(packed[16..20].try_into().unwrap());
+    for other in [0, len - 1, len + 1] {
+        assert_eq!(claims(other), Err(DecodeError::OutOfRange { what: "packed listing" }), "{other}");
+    }
+    assert_eq!(claims(1 << 30), Err(DecodeError::TooLong { what: "packed listing", len: 1 << 30 }));
 }
 
 /// A push with this header and body.

@@ -9,7 +9,7 @@ use wormhole_wire::{
     auth::{Claims, Mode, Proof, Secret},
     bound::Bound,
     chunk::ContentHash,
-    codec::{ReplyDecoder, encode_call, encode_push, encode_reply, encode_timed_reply},
+    codec::{ReplyDecoder, encode_call, encode_push, encode_reply, encode_reply_as},
     listing::Statfs,
     message::{Call, Class, FileWanted, Hello, ShareInfo, Target, Welcome},
     timing::Timing,
@@ -145,13 +145,14 @@ fn pushes() -> Vec<(&'static str, Push)> {
 }
 
 fn all() -> Vec<(&'static str, Vec<u8>)> {
-    let call = |request| Call { class: Class::Demand, id: 0x0102_0304, deadline_ms: 30_000, request };
+    let call =
+        |request| Call { class: Class::Demand, id: 0x0102_0304, deadline_ms: 30_000, packs: false, request };
     let mut all: Vec<(&str, Vec<u8>)> = Vec::new();
     all.extend(requests().into_iter().map(|(name, request)| (name, encode_call(&call(request)).into())));
     all.extend(replies().into_iter().map(|(name, reply)| (name, encode_reply(&reply).into())));
     all.extend(pushes().into_iter().map(|(name, push)| (name, encode_push(&push).into())));
     let timed = Reply::Data { version: VERSION, len: 2048 };
-    all.push(("reply_data_timed", encode_timed_reply(&timed, TIMING).into()));
+    all.push(("reply_data_timed", encode_reply_as(&timed, TIMING, false).into()));
     let secret = Secret::derive(&[5; 32], &claims());
     all.push(("proof", secret.prove(&claims(), &[6; 32]).0.into()));
     let addresses = vec!["server.example:4433".to_owned()];
@@ -210,7 +211,8 @@ fn numbers_of_classes_and_file_kinds_are_frozen() {
     for (number, class) in
         [(1, Class::Warmup), (2, Class::Readahead), (3, Class::Metadata), (4, Class::Demand)]
     {
-        let bytes = encode_call(&Call { class, id: 0, deadline_ms: 0, request: request.clone() });
+        let bytes =
+            encode_call(&Call { class, id: 0, deadline_ms: 0, packs: false, request: request.clone() });
         assert_eq!(bytes[1], number, "{class:?}");
     }
     let kinds = [
@@ -233,7 +235,7 @@ fn a_reply_tells_its_time_to_who_asks() {
     let reply = Reply::Data { version: VERSION, len: 2048 };
     let mut decoder = ReplyDecoder::new();
     assert_eq!(decoder.timing(), Timing::default());
-    assert_eq!(decoder.feed(&mut encode_timed_reply(&reply, TIMING)).unwrap(), Some(reply));
+    assert_eq!(decoder.feed(&mut encode_reply_as(&reply, TIMING, false)).unwrap(), Some(reply));
     let Timing { queue, read, bound } = decoder.timing();
     assert_eq!(bound, TIMING.bound);
     // Rounded down by a thousandth at most.

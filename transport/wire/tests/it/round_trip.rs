@@ -5,10 +5,13 @@ use proptest::prelude::*;
 use wormhole_wire::{
     DecodeError, Reply, Ticket,
     auth::Claims,
-    codec::{CallDecoder, PushDecoder, ReplyDecoder, encode_call, encode_push, encode_reply},
+    codec::{
+        CallDecoder, PushDecoder, ReplyDecoder, encode_call, encode_push, encode_reply, encode_reply_as,
+    },
     cursor::{Reader, Writer},
     limits,
     message::Call,
+    timing::Timing,
 };
 
 use crate::values;
@@ -65,6 +68,13 @@ proptest! {
         let bytes = encode_reply(&reply);
         prop_assert_eq!(&reply_of(&bytes, &[bytes.len()]), &reply);
         prop_assert_eq!(&reply_of(&bytes, &sizes), &reply);
+    }
+
+    #[test]
+    fn packed_replies_come_back_and_are_no_longer(reply in values::reply(), sizes in sizes()) {
+        let bytes = encode_reply_as(&reply, Timing::default(), true);
+        prop_assert_eq!(&reply_of(&bytes, &sizes), &reply);
+        prop_assert!(bytes.len() <= encode_reply(&reply).len());
     }
 
     /// One stream carries all of them.

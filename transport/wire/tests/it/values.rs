@@ -177,8 +177,13 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
 
 pub(crate) fn call() -> impl Strategy<Value = Call> {
     let classes = [Class::Warmup, Class::Readahead, Class::Metadata, Class::Demand];
-    (0..4_usize, any::<u64>(), any::<u32>(), request()).prop_map(move |(class, id, deadline_ms, request)| {
-        Call { class: classes[class], id, deadline_ms, request }
+    let parts = (0..4_usize, any::<u64>(), any::<u32>(), any::<bool>(), request());
+    parts.prop_map(move |(class, id, deadline_ms, packs, request)| Call {
+        class: classes[class],
+        id,
+        deadline_ms,
+        packs,
+        request,
     })
 }
 

@@ -175,7 +175,7 @@ fn request(input: &mut Input<'_>) -> Bytes {
     };
     let classes = [Class::Warmup, Class::Readahead, Class::Metadata, Class::Demand];
     let class = classes[usize::from(class) % classes.len()];
-    codec::encode_call(&Call { class, id: 7, deadline_ms: u32::from(patience) * 4, request })
+    codec::encode_call(&Call { class, id: 7, deadline_ms: u32::from(patience) * 4, packs: false, request })
 }
 
 /// Changes a byte and cuts the end.

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use wire::Extent;
 
 pub use cursor::{CursorId, Whole};
+pub(crate) use window::Window;
 pub use window::WindowBudget;
 
 use cursor::Cursor;

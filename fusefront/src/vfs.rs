@@ -11,6 +11,7 @@ pub mod handle;
 pub mod inode;
 pub mod listing;
 pub mod open;
+pub mod scan;
 pub mod shares;
 mod statfs;
 pub mod walk;

@@ -39,26 +39,26 @@ impl WindowBudget {
 
 /// One cursor's window. Never less than an extent; what is more is lent, and goes home with it.
 #[derive(Debug)]
-pub(super) struct Window {
+pub(crate) struct Window {
     budget: WindowBudget,
     lent_bytes: u64,
 }
 
 impl Window {
-    pub(super) fn new(budget: WindowBudget) -> Window {
+    pub(crate) fn new(budget: WindowBudget) -> Window {
         Window { budget, lent_bytes: 0 }
     }
 
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         EXTENT_BYTES + self.lent_bytes
     }
 
-    pub(super) fn lent_bytes(&self) -> u64 {
+    pub(crate) fn lent_bytes(&self) -> u64 {
         self.lent_bytes
     }
 
     /// Grows to `bytes` if the budget has that much; else stays as it is.
-    pub(super) fn grow_to(&mut self, bytes: u64) {
+    pub(crate) fn grow_to(&mut self, bytes: u64) {
         let more = bytes.saturating_sub(self.bytes());
         if more > 0 && self.budget.take(more) {
             self.lent_bytes += more;
@@ -66,7 +66,7 @@ impl Window {
     }
 
     /// Gives back what is above `bytes`.
-    pub(super) fn shrink_to(&mut self, bytes: u64) {
+    pub(crate) fn shrink_to(&mut self, bytes: u64) {
         let keep = bytes.saturating_sub(EXTENT_BYTES).min(self.lent_bytes);
         self.budget.give(self.lent_bytes - keep);
         self.lent_bytes = keep;

@@ -20,10 +20,10 @@ use std::{
 };
 
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
-    KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite,
-    ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo,
+    InitFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
+    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs,
+    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use tokio::{
     runtime::Handle,
@@ -258,7 +258,8 @@ impl Filesystem for Adapter {
         reply.ok();
     }
 
-    // Nothing can be dirty, so nothing is to be flushed.
+    // Nothing can be dirty, so nothing is to be flushed: after this answer the kernel asks no more, and a close costs the
+    // program no round trip (FUSE_FLUSH in fuse.h of Linux; FOPEN_NOFLUSH says the same of one open, since 5.16).
     fn flush(
         &self,
         _req: &Request,
@@ -267,7 +268,7 @@ impl Filesystem for Adapter {
         _owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        reply.ok();
+        reply.error(Errno::ENOSYS);
     }
 
     fn fsync(&self, _req: &Request, _inode: INodeNo, _file: FileHandle, _datasync: bool, reply: ReplyEmpty) {

@@ -137,9 +137,9 @@ pub async fn connect(mut config: MountConfig) -> Result<Prepared, MountError> {
     };
     let reads = ReadPath::new(client.clone(), l1.clone(), lane.handle(), read_config, stats.clone());
     let parts = VfsParts { client: client.clone(), lane: lane.handle(), root, reads, stats };
-    lane.handle().spawn(idle::watch(parts.reads.clone(), parts.stats.clone()));
     lane.handle().spawn(bound::watch(client.clone(), parts.stats.clone()));
     let vfs = Vfs::new(parts);
+    lane.handle().spawn(idle::watch(vfs.clone()));
     if config.on_disconnect == OnDisconnect::Stale {
         vfs.keep_last_known();
     }

@@ -10,6 +10,7 @@ pub mod content;
 mod direct;
 mod disk;
 mod fetch;
+mod files;
 mod flight;
 mod gather;
 mod goodput;
@@ -41,10 +42,13 @@ use wire::{ByteLen, Class, Extent, FileId, Name, Version, message::Target};
 
 use crate::{
     error::VfsError,
-    readahead::{Limits, Readahead, WindowBudget},
+    readahead::{CursorId, Limits, Readahead, WindowBudget},
     stats::Stats,
 };
 use content::{Content, LedgerBudget, Named, Served, Standing};
+pub use files::FileAhead;
+use files::Moved;
+pub use flight::ScanId;
 use flight::{AheadFor, Flights, Found, Landed, Opened, Outcome, ReaderId};
 use goodput::Goodput;
 pub use spent::Spent;
@@ -75,6 +79,7 @@ pub struct ReadConfig {
 }
 
 /// The file that contents are of.
+#[derive(Clone, Debug)]
 pub struct OpenRead {
     /// The share it is in.
     pub share: Name,
@@ -113,6 +118,7 @@ struct Inner {
     windows: WindowBudget,
     goodput: Goodput,
     ledgers: Arc<LedgerBudget>,
+    moved: Mutex<Moved>,
     /// One permit for each extent of memory: a read takes as many as it may come to hold, so that reads which hold one
     /// block and wait for the next cannot all wait for each other.
     demand: Semaphore,
@@ -166,6 +172,7 @@ impl ReadPath {
             windows,
             goodput: Goodput::default(),
             ledgers,
+            moved: Mutex::default(),
             demand,
         }))
     }
@@ -289,6 +296,16 @@ impl ReadPath {
         self.0.revalidate(content, locate, deadline).await
     }
 
+    /// What all that is fetched ahead is lent from.
+    pub fn windows(&self) -> &WindowBudget {
+        &self.0.windows
+    }
+
+    /// How far ahead one reader may be served, as far as the path allows for it.
+    pub fn window_bytes_max(&self) -> u64 {
+        self.0.config.limits.window_bytes_max
+    }
+
     /// Bytes a second of contents at which the host's answers arrive; zero before it is known.
     pub fn goodput_bytes_per_s(&self) -> u64 {
         self.0.goodput.bytes_per_s()
@@ -319,7 +336,7 @@ impl Reader {
             readahead.on_read(extent, Instant::now())
         };
         if let Some(cursor) = forsaken {
-            self.call_off(|ahead_for| ahead_for.cursor == cursor);
+            self.call_off(|of| of == cursor);
         }
     }
 
@@ -328,8 +345,12 @@ impl Reader {
     }
 
     /// Calls off what is on its way to places that nobody reads any more.
-    fn call_off(&self, lost: impl Fn(&AheadFor) -> bool) {
-        let cancelled = self.path.flights.cancel(|of| of.reader == self.id && lost(of));
+    fn call_off(&self, lost: impl Fn(CursorId) -> bool) {
+        let ours = |of: &AheadFor| match *of {
+            AheadFor::Cursor { reader, cursor } => reader == self.id && lost(cursor),
+            AheadFor::Scan(_) => false,
+        };
+        let cancelled = self.path.flights.cancel(ours);
         self.path.stats.readahead_cancelled.add(cancelled);
     }
 }

@@ -69,6 +69,12 @@ pub struct Stats {
     pub host_readahead_bytes: Counter,
     /// Read-ahead requests given up before their data came.
     pub readahead_cancelled: Counter,
+    /// Files that were fetched whole before they were opened, since their folder is being read file by file.
+    pub scan_files: Counter,
+    /// Their bytes.
+    pub scan_bytes: Counter,
+    /// Bytes fetched that way, or as the start of a large file, that nobody had read when the folder was left.
+    pub scan_wasted_bytes: Counter,
     /// Bytes copied because a reply straddled blocks.
     pub copied_gather_bytes: Counter,
     /// Requests for names and attributes sent to the host.

@@ -5,6 +5,7 @@
 
 pub mod attr;
 pub mod away;
+mod bulk;
 pub mod dir;
 pub mod folders;
 pub mod handle;
@@ -35,6 +36,7 @@ use attr::{NodeAttr, Told};
 use away::{Asked, Failed, LastKnown, ROOT_LOOKS_MAX};
 use handle::Handles;
 use inode::{Found, NodeId, NodeTable, Place};
+use scan::Scans;
 use shares::{MountRoot, Shares};
 
 /// The longest text of a symlink (`PATH_MAX`, limits.h, without the NUL): the kernel takes none that fills a page.
@@ -80,8 +82,9 @@ pub struct Inner {
     root: MountRoot,
     reads: ReadPath,
     stats: Arc<Stats>,
-    // Neither is held across an await, nor while a reply is written.
+    // None is held across an await, nor while a reply is written.
     state: Mutex<State>,
+    scans: Mutex<Scans>,
     statfs: Mutex<statfs::Shown>,
     root_looks: Arc<Semaphore>,
     kernel: OnceLock<Box<dyn KernelCache>>,
@@ -132,6 +135,7 @@ impl Vfs {
             known: None,
             failed: Failed::default(),
         };
+        let scans = Scans::new(reads.windows().clone(), reads.window_bytes_max());
         Vfs(Arc::new(Inner {
             client,
             lane,
@@ -139,6 +143,7 @@ impl Vfs {
             reads,
             stats,
             state: Mutex::new(state),
+            scans: Mutex::new(scans),
             statfs: Mutex::default(),
             root_looks: Arc::new(Semaphore::new(ROOT_LOOKS_MAX)),
             kernel: OnceLock::new(),

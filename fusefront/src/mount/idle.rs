@@ -1,10 +1,10 @@
 //! An idle mount gives its memory back: the kernel's page cache keeps what was read, and it yields to others.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::{read::ReadPath, stats::Stats};
+use crate::vfs::Vfs;
 
 /// How often the mount looks; as many looks without a read between them make it idle, 20 to 25 s after the last.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -15,7 +15,8 @@ const WINDOW_REST: Duration = Duration::from_secs(10);
 const KEEP_BYTES: u64 = 8 << 20;
 
 /// Runs for as long as the lane does.
-pub(super) async fn watch(reads: ReadPath, stats: Arc<Stats>) {
+pub(super) async fn watch(vfs: Vfs) {
+    let (reads, stats) = (vfs.reads(), vfs.stats());
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut seen, mut same) = (None, 0);
@@ -23,6 +24,7 @@ pub(super) async fn watch(reads: ReadPath, stats: Arc<Stats>) {
         let looked = looks.tick().await;
         if let Some(before) = looked.checked_sub(WINDOW_REST) {
             reads.rest(before);
+            vfs.rest_scans(before);
         }
         let now = (stats.reads.get(), stats.fetches_in_flight.get());
         same = if seen == Some(now) && now.1 == 0 { same + 1 } else { 0 };

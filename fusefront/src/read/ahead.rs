@@ -17,7 +17,7 @@ impl Inner {
     pub(super) fn fetch_ahead(self: &Arc<Self>, reader: &Arc<Reader>, version: &Version) {
         let ahead = reader.readahead.lock().ahead();
         let Some((cursor, extents)) = ahead else { return };
-        let ahead_for = AheadFor { reader: reader.id, cursor };
+        let ahead_for = AheadFor::Cursor { reader: reader.id, cursor };
         for extent in extents {
             if !self.fetch_extent_ahead(reader, version, &extent, ahead_for) {
                 break;

@@ -10,12 +10,18 @@ use tokio::{sync::oneshot, task::AbortHandle};
 use super::spent::Transit;
 use crate::{error::VfsError, readahead::CursorId};
 
-/// For whom a block was fetched ahead: one place of one reader.
+/// For whom a block was fetched ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct AheadFor {
-    pub(super) reader: ReaderId,
-    pub(super) cursor: CursorId,
+pub(super) enum AheadFor {
+    /// One place of one reader.
+    Cursor { reader: ReaderId, cursor: CursorId },
+    /// A folder being read file by file.
+    Scan(ScanId),
 }
+
+/// One folder being read file by file, by the caller's number of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScanId(pub u64);
 
 /// One open file.
 pub(super) type ReaderId = u64;

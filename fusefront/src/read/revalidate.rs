@@ -55,6 +55,10 @@ impl Inner {
         let Ok(_gate) = timeout_at(deadline, content.gate.lock()).await else {
             return Err(VfsError::Deadline);
         };
+        // Before a look at what memory holds of them.
+        if content.standing() == Standing::Suspect {
+            self.note_moved(content);
+        }
         let (mut pause, pause_max) = PAUSE;
         loop {
             match content.standing() {

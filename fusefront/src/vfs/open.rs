@@ -47,7 +47,10 @@ impl Vfs {
             return Err(VfsError::IsDirectory);
         }
         match self.open_now(node, deadline).await {
-            Ok(opened) => Ok(opened),
+            Ok(opened) => {
+                self.note_scan(node);
+                Ok(opened)
+            }
             Err(error) => self.open_away(node, error),
         }
     }

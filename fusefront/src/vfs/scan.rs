@@ -40,6 +40,8 @@ const FILES_MAX: usize = ENTRIES_MAX;
 const PARENTS_MAX: usize = 64;
 /// Opens of different files of a folder before its files are listed.
 const OPENS_MIN: usize = 2;
+/// Opens that are remembered while their folder is listed.
+const NAMES_MAX: usize = 64;
 /// A pause after which opens have nothing to do with those before.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
@@ -110,10 +112,11 @@ impl Scans {
                 Some(Wish::List(dir))
             }
             State::Listing(names) => {
-                // Those of one round trip; more would say nothing new.
-                if names.len() < 64 {
-                    names.push(name.clone());
+                // The latest tell where the reader is.
+                if names.len() >= NAMES_MAX {
+                    names.remove(0);
                 }
+                names.push(name.clone());
                 None
             }
             State::Scanned(scan) => {
@@ -178,9 +181,9 @@ impl Scans {
         ended
     }
 
-    /// Bytes that scans fetched and nobody read, of those that ended.
-    pub fn wasted_bytes(&self) -> u64 {
-        self.wasted_bytes
+    /// Bytes that scans fetched and nobody read, of those that ended since this was asked last.
+    pub fn take_wasted_bytes(&mut self) -> u64 {
+        std::mem::take(&mut self.wasted_bytes)
     }
 
     /// Bytes fetched that nobody has read yet, of those under way.
@@ -217,7 +220,7 @@ impl Scans {
         }
         if self.parents.len() >= PARENTS_MAX {
             let oldest = self.parents.iter().min_by_key(|(dir, of)| (of.1, **dir)).map(|(dir, _)| *dir);
-            oldest.into_iter().for_each(|dir| drop(self.parents.remove(&dir)));
+            self.parents.retain(|dir, _| Some(*dir) != oldest);
         }
     }
 }

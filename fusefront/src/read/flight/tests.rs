@@ -72,7 +72,7 @@ fn dropped_landing_tells_who_waits() {
 }
 
 fn place(reader: ReaderId) -> AheadFor {
-    AheadFor { reader, cursor: CursorId(0) }
+    AheadFor::Cursor { reader, cursor: CursorId(0) }
 }
 
 #[tokio::test]

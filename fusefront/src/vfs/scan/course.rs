@@ -52,3 +52,13 @@ impl Course {
         }
     }
 }
+
+impl Heading {
+    /// Whether a place was left behind, and not only by threads in another order.
+    pub(super) fn is_past(self, place: usize) -> bool {
+        match self {
+            Heading::Up(from) => place + SLACK < from,
+            Heading::Down(below) => place > below + SLACK,
+        }
+    }
+}

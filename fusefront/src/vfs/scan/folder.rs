@@ -1,6 +1,6 @@
 //! A scan of one folder: which of its files were opened, and which to fetch before they are.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use tokio::time::Instant;
 use wire::Name;
@@ -22,6 +22,8 @@ const OPENS_IN_NO_ORDER: usize = 8;
 const LOOK_AHEAD: usize = 4;
 /// Opens in a row of files that were not fetched, after which the window is halved.
 const MISSES_MAX: usize = 8;
+/// Files that must have been of use for one that was not, so that the window goes on.
+const HITS_PER_PASS: usize = 2;
 /// Starts of large files fetched and not read yet, at most.
 const HEADS_MAX: usize = 2;
 
@@ -30,7 +32,18 @@ enum Mark {
     Untouched,
     /// Fetched, or on its way, and not opened.
     Fetched,
+    /// Fetched, and others were opened in its place.
+    Passed,
     Opened,
+}
+
+/// In which order files are opened.
+#[derive(Debug)]
+enum Order {
+    None,
+    Numbers(Sequence),
+    Names(Heading),
+    Listing(Heading),
 }
 
 /// What to fetch of a file.
@@ -63,7 +76,7 @@ pub struct FolderScan {
     keeps_step: bool,
     in_listing: Option<Course>,
     in_names: Option<Course>,
-    /// Whether all of it is likely to be read, in whatever order.
+    /// Whether all of it is likely to be read.
     is_expected: bool,
     opens: usize,
     window_files: usize,
@@ -73,6 +86,11 @@ pub struct FolderScan {
     unread_files: usize,
     unread_bytes: u64,
     unread_heads: usize,
+    /// Places fetched, in this order, as far as it may matter that they are unread.
+    pending: VecDeque<usize>,
+    /// Opened of those fetched, not yet set against those passed by.
+    credit: usize,
+    passed_bytes: u64,
     window: Window,
     bytes_max: u64,
     pub(super) used_at: Instant,
@@ -102,6 +120,9 @@ impl FolderScan {
             unread_files: 0,
             unread_bytes: 0,
             unread_heads: 0,
+            pending: VecDeque::new(),
+            credit: 0,
+            passed_bytes: 0,
             window: Window::new(budget),
             bytes_max,
             used_at: now,
@@ -113,7 +134,7 @@ impl FolderScan {
         &self.shelf
     }
 
-    /// Bytes fetched of files that nobody opened yet.
+    /// Bytes fetched of files that somebody may open yet.
     pub fn unread_bytes(&self) -> u64 {
         self.unread_bytes
     }
@@ -151,6 +172,11 @@ impl FolderScan {
             Mark::Fetched => {
                 self.unfetch(place);
                 self.hits += 1;
+                self.credit += 1;
+                self.misses = 0;
+            }
+            Mark::Passed => {
+                self.passed_bytes = self.passed_bytes.saturating_sub(self.footprint(place));
                 self.misses = 0;
             }
             Mark::Untouched => self.miss(),
@@ -175,18 +201,28 @@ impl FolderScan {
 
     /// What to fetch now; none of it is named again.
     pub fn next(&mut self) -> Vec<Fetch> {
-        let room = self.window_files.saturating_sub(self.unread_files);
+        let order = self.order();
+        self.forgive(&order);
+        let limit = match order {
+            // All will be read, in whatever order; or as much again as was opened, twice at most.
+            Order::None if self.is_expected => self.window_files,
+            Order::None if self.opens < OPENS_IN_NO_ORDER => 0,
+            Order::None => 2 * self.opens,
+            Order::Numbers(_) | Order::Names(_) | Order::Listing(_) => self.window_files,
+        };
+        let room = limit.saturating_sub(self.unread_files);
         // Fewer would be many small requests.
-        if room < (self.window_files / 4).max(1) {
+        if room < (limit / 4).max(1) {
             return Vec::new();
         }
         let mut found = Vec::new();
-        for place in self.candidates(room) {
+        for place in self.candidates(&order, room) {
             let Some(fetch) = self.admit(place) else { continue };
             if !self.lend(&fetch) {
                 break;
             }
             self.marks[place] = Mark::Fetched;
+            self.pending.push_back(place);
             found.push(fetch);
             if found.len() == room {
                 break;
@@ -200,33 +236,63 @@ impl FolderScan {
         self.window.shrink_to(0);
         self.unread_files = 0;
         self.unread_heads = 0;
-        std::mem::take(&mut self.unread_bytes)
+        std::mem::take(&mut self.unread_bytes) + std::mem::take(&mut self.passed_bytes)
+    }
+
+    /// Takes files out of the window that were passed by, one for each [`HITS_PER_PASS`] that were of use: a guess that is
+    /// mostly right goes on, one that is mostly wrong ends with its window full.
+    fn forgive(&mut self, order: &Order) {
+        while let Some(place) = self.pending.front().copied() {
+            if self.marks[place] == Mark::Fetched {
+                let is_behind = match order {
+                    Order::Names(heading) => heading.is_past(self.shelf.rank(place)),
+                    Order::Listing(heading) => heading.is_past(place),
+                    Order::None | Order::Numbers(_) => false,
+                };
+                if !is_behind || self.credit < HITS_PER_PASS {
+                    return;
+                }
+                self.credit -= HITS_PER_PASS;
+                self.unfetch(place);
+                self.marks[place] = Mark::Passed;
+                self.passed_bytes += self.footprint(place);
+            }
+            self.pending.pop_front();
+        }
+    }
+
+    /// The order in which files were opened lately.
+    fn order(&self) -> Order {
+        // Numbered by one, their names follow each other, and perhaps with gaps that numbers would not tell.
+        if let Some(sequence) = self.sequence.as_ref().filter(|of| self.keeps_step && of.step().abs() != 1) {
+            return Order::Numbers(sequence.clone());
+        }
+        let in_names = self.in_names.and_then(|course| course.heading()).map(Order::Names);
+        let in_listing = || self.in_listing.and_then(|course| course.heading()).map(Order::Listing);
+        in_names.or_else(in_listing).unwrap_or(Order::None)
     }
 
     /// Places to fetch, the most urgent first; perhaps some that need not be.
-    fn candidates(&self, room: usize) -> Vec<usize> {
+    fn candidates(&self, order: &Order, room: usize) -> Vec<usize> {
         let reach = LOOK_AHEAD * self.window_files;
         let count = self.shelf.len();
-        if let Some(sequence) = self.sequence.as_ref().filter(|of| self.keeps_step && of.step().abs() != 1) {
-            let steps = 1..=u32::try_from(room + self.unread_files).unwrap_or(u32::MAX);
-            return steps.map_while(|step| sequence.after(step)).filter_map(|name| self.shelf.find(&name)).collect();
+        match order {
+            Order::Numbers(sequence) => {
+                let steps = 1..=u32::try_from(room + self.unread_files).unwrap_or(u32::MAX);
+                let names = steps.map_while(|step| sequence.after(step));
+                names.filter_map(|name| self.shelf.find(&name)).collect()
+            }
+            Order::Names(heading) => {
+                along(*heading, reach, count).map(|rank| self.shelf.at_rank(rank)).collect()
+            }
+            Order::Listing(heading) => along(*heading, reach, count).collect(),
+            Order::None => {
+                let is_fit = |place: &usize| {
+                    self.marks[*place] == Mark::Untouched && self.shelf.item(*place).is_small()
+                };
+                (0..count).map(|rank| self.shelf.at_rank(rank)).filter(is_fit).take(room).collect()
+            }
         }
-        let in_names = self.in_names.and_then(|course| course.heading());
-        if let Some(heading) = in_names {
-            return along(heading, reach, count).map(|rank| self.shelf.at_rank(rank)).collect();
-        }
-        let in_listing = self.in_listing.and_then(|course| course.heading());
-        if let Some(heading) = in_listing {
-            return along(heading, reach, count).collect();
-        }
-        // In no order: in that of names, no starts of large files, and no more than twice what was opened.
-        let allowed = match () {
-            () if self.is_expected => room,
-            () if self.opens < OPENS_IN_NO_ORDER => 0,
-            () => room.min((2 * self.opens).saturating_sub(self.unread_files)),
-        };
-        let is_open = |place: &usize| self.marks[*place] == Mark::Untouched && self.shelf.item(*place).is_small();
-        (0..count).map(|rank| self.shelf.at_rank(rank)).filter(is_open).take(allowed).collect()
     }
 
     /// What to fetch of the file at a place, if anything.
@@ -275,7 +341,8 @@ impl FolderScan {
 
     /// Something was opened that was not fetched.
     fn miss(&mut self) {
-        if self.unread_files == 0 {
+        // In no order, most are.
+        if self.unread_files == 0 || matches!(self.order(), Order::None) {
             return;
         }
         self.misses += 1;

@@ -9,7 +9,7 @@ const DIGITS_MAX: usize = 18;
 
 /// Files whose names differ in one number alone, at equal distances.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sequence {
+pub(super) struct Sequence {
     prefix: Vec<u8>,
     suffix: Vec<u8>,
     /// Digits of the number at least, with zeros in front.
@@ -21,7 +21,7 @@ pub struct Sequence {
 
 impl Sequence {
     /// The sequence in which `b` comes after `a`; `None` when they are not of one.
-    pub fn between(a: &Name, b: &Name) -> Option<Sequence> {
+    pub(super) fn between(a: &Name, b: &Name) -> Option<Sequence> {
         let (a, b) = (a.as_bytes(), b.as_bytes());
         let same_front = a.iter().zip(b).take_while(|(a, b)| a == b).count();
         let front = same_front - digits_before(&a[..same_front]);
@@ -38,7 +38,7 @@ impl Sequence {
         let digits = &b[front..b.len() - back];
         let is_padded = digits.len() == a.len() - back - front;
         Some(Sequence {
-            prefix: b[..front].to_vec(), // copy: it outlives the name
+            prefix: b[..front].to_vec(),          // copy: it outlives the name
             suffix: b[b.len() - back..].to_vec(), // copy: as above
             width: if is_padded { digits.len() } else { 1 },
             number: of_b,
@@ -47,18 +47,21 @@ impl Sequence {
     }
 
     /// Whether `self` goes on as `earlier` did.
-    pub fn continues(&self, earlier: &Sequence) -> bool {
+    pub(super) fn continues(&self, earlier: &Sequence) -> bool {
         let steps_on = earlier.number.checked_add_signed(earlier.step) == Some(self.number);
-        self.step == earlier.step && steps_on && self.prefix == earlier.prefix && self.suffix == earlier.suffix
+        self.step == earlier.step
+            && steps_on
+            && self.prefix == earlier.prefix
+            && self.suffix == earlier.suffix
     }
 
     /// The distance of the numbers.
-    pub fn step(&self) -> i64 {
+    pub(super) fn step(&self) -> i64 {
         self.step
     }
 
     /// The name `count` steps after the latest.
-    pub fn after(&self, count: u32) -> Option<Name> {
+    pub(super) fn after(&self, count: u32) -> Option<Name> {
         let number = self.number.checked_add_signed(self.step.checked_mul(count.into())?)?;
         let digits = format!("{number:0width$}", width = self.width);
         Name::new(&[&self.prefix[..], digits.as_bytes(), &self.suffix[..]].concat()).ok()

@@ -52,7 +52,9 @@ impl Shelf {
     pub fn new(items: Vec<Item>) -> Option<Shelf> {
         let count = u32::try_from(items.len()).ok().filter(|_| items.len() <= ENTRIES_MAX)?;
         let mut by_name: Vec<u32> = (0..count).collect();
-        by_name.sort_unstable_by(|a, b| items[*a as usize].name.as_bytes().cmp(items[*b as usize].name.as_bytes()));
+        by_name.sort_unstable_by(|a, b| {
+            items[*a as usize].name.as_bytes().cmp(items[*b as usize].name.as_bytes())
+        });
         let mut ranks = vec![0; items.len()];
         for (rank, place) in (0_u32..).zip(&by_name) {
             ranks[*place as usize] = rank;

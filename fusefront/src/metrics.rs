@@ -154,6 +154,13 @@ fn counters() -> Vec<Counted> {
         count("mount.readahead_cancelled", "fetches ahead called off", |report| {
             report.reads.readahead_cancelled
         }),
+        count("mount.scan_files", "files fetched whole before they were opened", |report| {
+            report.reads.scan_files
+        }),
+        bytes("mount.scan_bytes", "their bytes", |report| report.reads.scan_bytes),
+        bytes("mount.scan_wasted_bytes", "fetched for a scan and not read by its end", |report| {
+            report.reads.scan_wasted_bytes
+        }),
         bytes("mount.copied_bytes", "copied because a reply straddled blocks", |report| {
             report.reads.copied_bytes
         }),

@@ -114,6 +114,12 @@ pub struct Reads {
     pub readahead_bytes: u64,
     /// Fetches ahead that were called off.
     pub readahead_cancelled: u64,
+    /// Files fetched whole before they were opened, since their folder is being read file by file.
+    pub scan_files: u64,
+    /// Their bytes.
+    pub scan_bytes: u64,
+    /// Bytes fetched for such a folder that nobody had read when it was left.
+    pub scan_wasted_bytes: u64,
     /// Bytes copied because an answer straddled blocks.
     pub copied_bytes: u64,
 }

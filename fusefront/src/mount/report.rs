@@ -157,6 +157,9 @@ fn reads(stats: &Stats) -> Reads {
         host_bytes: stats.host_bytes(),
         readahead_bytes: stats.host_readahead_bytes.get(),
         readahead_cancelled: stats.readahead_cancelled.get(),
+        scan_files: stats.scan_files.get(),
+        scan_bytes: stats.scan_bytes.get(),
+        scan_wasted_bytes: stats.scan_wasted_bytes.get(),
         copied_bytes: stats.copied_gather_bytes.get(),
     }
 }

@@ -236,7 +236,7 @@ impl State {
 }
 
 fn wish(dir: NodeId, scan: &mut FolderScan) -> Option<Wish> {
-    let fetches = scan.next();
+    let fetches = scan.due();
     (!fetches.is_empty()).then_some(Wish::Fetch(dir, fetches))
 }
 

@@ -17,5 +17,6 @@ mod options;
 mod process;
 mod reads;
 mod rig;
+mod scan;
 mod semantics;
 mod tree;

@@ -200,7 +200,7 @@ impl FolderScan {
     }
 
     /// What to fetch now; none of it is named again.
-    pub fn next(&mut self) -> Vec<Fetch> {
+    pub fn due(&mut self) -> Vec<Fetch> {
         let order = self.order();
         self.forgive(&order);
         let limit = match order {

@@ -71,6 +71,11 @@ impl Look {
         nanos.max(1)
     }
 
+    /// Hard links.
+    pub(crate) fn links(&self) -> u32 {
+        self.statx.stx_nlink
+    }
+
     /// What it is; `None` for mode bits that no kernel sets.
     pub(crate) fn kind(&self) -> Option<FileKind> {
         FileKind::from_mode(self.statx.stx_mode.into())
@@ -182,7 +187,7 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         file.set_len(12_345).unwrap();
         let expected = file.metadata().unwrap();
-        let fs = FileSystem { id: 7, settles_after: Duration::from_secs(2), quick: true };
+        let fs = FileSystem { id: 7, settles_after: Duration::from_secs(2), quick: true, tells: true };
         let attr = Look::at(file.as_fd()).unwrap().attr(fs).unwrap();
         assert_eq!(attr.id.fs, 7);
         assert_eq!(attr.id.inode, expected.ino());

@@ -53,6 +53,9 @@ pub struct HostConfig {
     pub memory_bytes: usize,
     /// Files kept open between requests, each for a minute at most after its last use.
     pub files_open_max: usize,
+    /// Folders watched for the leases of mounts; `None` for half of what the kernel gives this user
+    /// (`fs.inotify.max_user_watches`), whoever uses the rest.
+    pub watches_max: Option<usize>,
     /// How long a stopping host waits for its sessions and for reads in progress, each.
     pub stop_deadline: Duration,
     /// What mounts may use up.
@@ -122,6 +125,7 @@ impl HostConfig {
             state_dir,
             memory_bytes: MEMORY_BYTES_DEFAULT,
             files_open_max: files_open_max_default(),
+            watches_max: None,
             // Sessions, then reads, then a second for threads: below the five seconds a service manager is promised.
             stop_deadline: Duration::from_millis(1_500),
             limits: ServerLimits {

@@ -158,7 +158,7 @@ mod tests {
     }
 
     fn open() -> OpenFile {
-        let fs = FileSystem { id: 1, settles_after: Duration::ZERO, quick: true };
+        let fs = FileSystem { id: 1, settles_after: Duration::ZERO, quick: true, tells: true };
         OpenFile { file: Arc::new(tempfile::tempfile().unwrap()), fs, pace: Arc::default() }
     }
 

@@ -27,6 +27,7 @@ use crate::{
     status::{HostStatus, ShareStatus},
     tickets::{Door, TicketInfo, TicketRequest, Tickets},
     verify::Turns,
+    watch::Watches,
     work::Work,
 };
 
@@ -66,6 +67,7 @@ impl Host {
             shares,
             tickets,
             disk,
+            watches: Watches::new(config.watches_max),
             boot: boot_number()?,
             sessions: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -94,6 +96,7 @@ impl Host {
         if let Backend::Blocking { reason } = &backend {
             tracing::warn!(%reason, "io_uring is refused; reading with blocking threads instead");
         }
+        lane.handle().spawn(Arc::clone(&service.watches).attend());
         lane.handle().spawn(sweep(Arc::downgrade(&service)));
         let control = open_control(&lane, &config.state_dir, &desk);
         Ok(Host { control, desk, lane, ticket, stop_deadline: config.stop_deadline, _state: state })
@@ -157,7 +160,7 @@ impl Host {
         let desk = Arc::downgrade(&self.desk);
         move || {
             let Some(desk) = desk.upgrade() else { return String::new() };
-            sample(&desk.service.disk);
+            sample(&desk.service);
             let paths = desk.server.paths();
             desk.service.disk.metrics.server.show(&desk.server.usage(), &paths);
             metrics::stages(&desk.server.stages())
@@ -315,7 +318,7 @@ pub(crate) async fn sweep(service: std::sync::Weak<Service>) {
         if pool.stats().lent_bytes == 0 {
             pool.trim();
         }
-        sample(&service.disk);
+        sample(&service);
         save_lately(&service).await;
     }
 }
@@ -335,8 +338,9 @@ async fn save_lately(service: &Arc<Service>) {
 }
 
 /// Shows what is in use now.
-fn sample(disk: &Disk) {
-    let Disk { pool, files, metrics, .. } = disk;
+fn sample(service: &Service) {
+    let Disk { pool, files, metrics, .. } = &service.disk;
+    metrics.watch.show(&service.watches.usage());
     // Both are far below 2^53.
     metrics.files_open.set(files.len() as f64);
     metrics.lent_bytes.set(pool.stats().lent_bytes as f64);

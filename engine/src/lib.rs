@@ -33,4 +33,5 @@ pub mod status;
 pub mod testing;
 pub mod tickets;
 mod verify;
+mod watch;
 mod work;

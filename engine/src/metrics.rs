@@ -5,7 +5,7 @@ use transport::{PathStats, SessionEnd, StageCounts, Usage};
 use uring::Backend;
 use wire::bound::Bound;
 
-use crate::stages::write_histogram;
+use crate::{stages::write_histogram, watch::WatchUsage};
 
 /// Handles to the host's counters; they count nowhere until the process installs a recorder.
 pub(crate) struct Metrics {
@@ -31,6 +31,8 @@ pub(crate) struct Metrics {
     pub(crate) ended: Ended,
     /// What the server holds and counts.
     pub(crate) server: ServerMetrics,
+    /// What is watched for the leases of mounts.
+    pub(crate) watch: WatchMetrics,
     /// Mounts connected now.
     pub(crate) sessions: Gauge,
     /// Files kept open now.
@@ -56,6 +58,7 @@ impl Metrics {
             refused: counter!("host.sessions_refused"),
             ended: Ended::new(),
             server: ServerMetrics::new(),
+            watch: WatchMetrics::new(),
             sessions: gauge!("host.sessions"),
             files_open: gauge!("host.files_open"),
             lent_bytes: gauge!("host.lent_bytes"),
@@ -146,6 +149,54 @@ fn describe_server() {
     );
     describe_gauge!("host.sessions_bound", Unit::Count, "mounts, by what bounds them");
     describe_counter!("host.violations", Unit::Count, "requests and connections against the protocol");
+}
+
+/// What is watched for the leases of mounts; shown when a scraper asks, and every few seconds.
+pub(crate) struct WatchMetrics {
+    watches: Gauge,
+    watches_max: Gauge,
+    leases: Gauge,
+    pushes: Counter,
+    revoked: Counter,
+    refused: Counter,
+    overflows: Counter,
+}
+
+impl WatchMetrics {
+    fn new() -> WatchMetrics {
+        describe_watch();
+        WatchMetrics {
+            watches: gauge!("host.watches"),
+            watches_max: gauge!("host.watches_max"),
+            leases: gauge!("host.leases"),
+            pushes: counter!("host.pushes"),
+            revoked: counter!("host.leases_revoked"),
+            refused: counter!("host.leases_refused"),
+            overflows: counter!("host.watch_overflows"),
+        }
+    }
+
+    /// Sets each to what the watches say. The gauges are far below 2^53.
+    pub(crate) fn show(&self, usage: &WatchUsage) {
+        let WatchUsage { watches, watches_max, leases, failed: _, counts } = usage;
+        self.watches.set(*watches as f64);
+        self.watches_max.set(*watches_max as f64);
+        self.leases.set(*leases as f64);
+        self.pushes.absolute(counts.pushes);
+        self.revoked.absolute(counts.revoked);
+        self.refused.absolute(counts.refused);
+        self.overflows.absolute(counts.overflows);
+    }
+}
+
+fn describe_watch() {
+    describe_gauge!("host.watches", Unit::Count, "folders watched for leases");
+    describe_gauge!("host.watches_max", Unit::Count, "folders that may be watched");
+    describe_gauge!("host.leases", Unit::Count, "leases of all mounts");
+    describe_counter!("host.pushes", Unit::Count, "pushes handed to mounts");
+    describe_counter!("host.leases_revoked", Unit::Count, "leases called back");
+    describe_counter!("host.leases_refused", Unit::Count, "leases refused for want of a watch");
+    describe_counter!("host.watch_overflows", Unit::Count, "times the kernel dropped events");
 }
 
 /// The times of requests, which the transport counts.

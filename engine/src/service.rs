@@ -14,7 +14,7 @@ use metrics::Gauge;
 use tokio::time::Instant;
 use transport::{Answer, HeldUp, Serve, SessionEnd, SessionSummary};
 use wire::{
-    ErrorCode, FileId, FileKind, Grant as LeaseGrant, Listing, Reply, Request, ShareId, SharePath,
+    ErrorCode, FileId, LeaseId, Push, Reply, Request, ShareId, SharePath,
     auth::Claims,
     message::{Call, Hello, ShareInfo, Target, Welcome},
     version::PROTOCOL_VERSION,
@@ -30,6 +30,7 @@ use crate::{
     share::{Scope, Share},
     tickets::{Refusal, Seat, Tickets},
     verify::Turns,
+    watch::{Leases, Watches},
 };
 
 /// The longest a request may take, whatever the mount says.
@@ -42,6 +43,7 @@ pub(crate) struct Service {
     pub(crate) shares: Vec<Arc<Share>>,
     pub(crate) tickets: Tickets,
     pub(crate) disk: Disk,
+    pub(crate) watches: Arc<Watches>,
     pub(crate) boot: u64,
     /// Mounts let in since the start; the number of the last session.
     pub(crate) sessions: AtomicU64,
@@ -57,6 +59,7 @@ pub(crate) struct Session {
     counted: Counted,
     hashing: Turns,
     stalls: Arc<Stalls>,
+    leases: Arc<Leases>,
 }
 
 /// A session in the gauge of those connected, until it is over. One that was let in and never took its welcome does not come
@@ -125,6 +128,15 @@ impl Serve for Service {
         })
     }
 
+    async fn next_push(&self, session: &Arc<Session>) -> Push {
+        let push = session.leases.next_push(&self.disk.work).await;
+        if session.seat.check().is_err() {
+            // It is about to be dismissed, and is told nothing any more.
+            std::future::pending::<()>().await;
+        }
+        push
+    }
+
     fn held_up(&self, session: &Arc<Session>) -> HeldUp {
         let now = Instant::now();
         HeldUp { memory: session.stalls.memory.total(now), disk: session.stalls.disk.total(now) }
@@ -133,6 +145,7 @@ impl Serve for Service {
     fn ended(&self, session: &Arc<Session>, summary: &SessionSummary) {
         let Metrics { ended, .. } = &self.disk.metrics;
         session.counted.end();
+        session.leases.end();
         ended.of(summary.end).increment(1);
         let what = match summary.end {
             SessionEnd::Left => "mount left",
@@ -179,8 +192,9 @@ impl Service {
         let grant = Grant::of(&claims);
         let seat = self.tickets.seat(number, claims, printable(&label), peer)?;
         let counted = Counted::new(self.disk.metrics.sessions.clone());
-        let session =
-            Session { seat, grant, scopes, counted, hashing: Turns::of_session(), stalls: Arc::default() };
+        let (hashing, stalls) = (Turns::of_session(), Arc::default());
+        let leases = Leases::new(Arc::clone(&self.watches), number);
+        let session = Session { seat, grant, scopes, counted, hashing, stalls, leases };
         let welcome = Welcome { version: PROTOCOL_VERSION, session: number, boot: self.boot, shares };
         Ok((Arc::new(session), welcome))
     }
@@ -219,12 +233,7 @@ impl Service {
             Request::Hello(_) => return Err(Fault::with(ErrorCode::Invalid, "a session has one hello")),
             Request::Stat(target) => Reply::Attr(self.disk.stat(ask(target)?).await?).into(),
             Request::List { target, cookie, bytes_max, lease } => {
-                let asked = ask(target)?;
-                let page =
-                    self.disk.work.run(deadline, move || list::page(&asked, cookie, bytes_max)).await?;
-                self.disk.metrics.names_skipped.increment(page.skipped);
-                let grant = lease.map(|_| LeaseGrant::Unwatchable);
-                Reply::Listing(Listing { grant, ..page.listing }).into()
+                self.list(session, ask(target)?, (cookie, bytes_max), lease).await?.into()
             }
             Request::Readlink(target) => {
                 Reply::Link(self.blocking(ask(target)?, inspect::readlink).await?).into()
@@ -253,15 +262,50 @@ impl Service {
             Request::ListXattr(target) => {
                 Reply::Value(self.blocking(ask(target)?, inspect::xattr_names).await?).into()
             }
-            Request::Lease { target, lease: _ } => {
-                let dir = self.disk.stat(ask(target)?).await?;
-                if dir.kind != FileKind::Directory {
-                    return Err(Fault::new(ErrorCode::NotDirectory));
-                }
-                Reply::Leased { dir, grant: LeaseGrant::Unwatchable }.into()
+            Request::Lease { target, lease } => self.lease(session, ask(target)?, lease).await?.into(),
+            Request::Release(leases) => {
+                session.leases.release(&leases);
+                Reply::Released.into()
             }
-            Request::Release(_) => Reply::Released.into(),
         })
+    }
+
+    /// A page of a directory, which is watched before it is read where a lease is wanted.
+    async fn list(
+        &self,
+        session: &Session,
+        asked: Asked,
+        (cookie, bytes_max): (u64, u32),
+        lease: Option<LeaseId>,
+    ) -> Result<Reply, Fault> {
+        let leases = Arc::clone(&session.leases);
+        let deadline = asked.deadline;
+        let read = move || {
+            let taken = lease.map(|lease| leases.take(lease, &asked)).transpose()?;
+            Ok((list::page(&asked, cookie, bytes_max)?, taken))
+        };
+        let (page, taken) = self.disk.work.run(deadline, read).await?;
+        self.disk.metrics.names_skipped.increment(page.skipped);
+        let mut listing = page.listing;
+        if let Some(taken) = taken {
+            let grant = taken.grant(&listing.dir);
+            taken.keep(grant);
+            listing.grant = Some(grant);
+        }
+        Ok(Reply::Listing(listing))
+    }
+
+    /// A lease without a listing.
+    async fn lease(&self, session: &Session, asked: Asked, lease: LeaseId) -> Result<Reply, Fault> {
+        let (leases, deadline) = (Arc::clone(&session.leases), asked.deadline);
+        let take = move || {
+            let taken = leases.take(lease, &asked)?;
+            Ok((asked.expected_place()?.attr()?, taken))
+        };
+        let (dir, taken) = self.disk.work.run(deadline, take).await?;
+        let grant = taken.grant(&dir);
+        taken.keep(grant);
+        Ok(Reply::Leased { dir, grant })
     }
 
     async fn blocking(

@@ -219,7 +219,17 @@ impl Scope {
         })
     }
 
-    /// The directory at the top, for `statfs`.
+    /// Whether `other` is the same part of the same share.
+    pub(crate) fn is_same_part(&self, other: &Scope) -> bool {
+        self.share.id == other.share.id && self.prefix == other.prefix
+    }
+
+    /// Whether patterns may hide something of it.
+    pub(crate) fn has_patterns(&self) -> bool {
+        self.share.filter.is_some()
+    }
+
+    /// The directory at the top, for `statfs` and to walk down from.
     pub(crate) fn base(&self) -> BorrowedFd<'_> {
         self.base.as_fd()
     }

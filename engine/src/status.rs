@@ -12,6 +12,7 @@ use crate::{
     control::desk::Desk,
     stages::{self, StageStatus},
     tickets::{Occupant, TICKETS_MAX},
+    watch::WatchUsage,
 };
 
 /// A host at one moment. Totals begin at zero when it starts.
@@ -33,6 +34,9 @@ pub struct HostStatus {
     pub disk: String,
     /// Memory for reads in progress.
     pub memory: MemoryStatus,
+    /// What is watched for the leases of mounts.
+    #[serde(default)]
+    pub watch: WatchStatus,
     /// Requests that wait until their answer fits into the bounds.
     pub requests_waiting: u64,
     /// The mounts that are connected, in the order they came.
@@ -102,6 +106,40 @@ pub struct SessionStatus {
     /// What bounded it in the last seconds.
     #[serde(default)]
     pub bound: BoundStatus,
+}
+
+/// The folders watched for the leases of mounts, who are told of changes there at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatchStatus {
+    /// Folders watched, those on the way to leased ones included.
+    pub watches: u64,
+    /// Leases of all mounts.
+    pub leases: u64,
+    /// Messages to mounts since the start.
+    pub pushes: u64,
+    /// Leases called back since the start.
+    pub revoked: u64,
+    /// Leases refused since the start for want of a watch.
+    pub refused: u64,
+    /// Times since the start that the kernel dropped events, and all leases were called back.
+    pub overflows: u64,
+    /// Why nothing is watched; empty where it is.
+    pub failed: String,
+}
+
+impl WatchStatus {
+    fn of(usage: &WatchUsage) -> WatchStatus {
+        let WatchUsage { watches, leases, failed, counts, .. } = usage;
+        WatchStatus {
+            watches: *watches as u64,
+            leases: *leases as u64,
+            pushes: counts.pushes,
+            revoked: counts.revoked,
+            refused: counts.refused,
+            overflows: counts.overflows,
+            failed: failed.map(|errno| format!("no inotify: {errno}")).unwrap_or_default(),
+        }
+    }
 }
 
 /// What bounded a session in the last seconds.
@@ -176,6 +214,7 @@ impl Desk {
             service.tickets.live().iter().map(|occupant| self.session(occupant, &paths)).collect();
         let pool = service.disk.pool.stats();
         let usage = server.usage();
+        let watch = service.watches.usage();
         HostStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -190,6 +229,7 @@ impl Desk {
                 resident_bytes: pool.resident_bytes as u64,
                 waiting: pool.waiters as u64,
             },
+            watch: WatchStatus::of(&watch),
             requests_waiting: usage.requests_waiting,
             stages: stages::of_host(&server.stages()),
             limits: self.limits(&usage, &sessions),
@@ -202,6 +242,12 @@ impl Desk {
                 violations: usage.violations_total,
             },
         }
+    }
+
+    fn watch_limit(&self) -> LimitStatus {
+        let WatchUsage { watches, watches_max, .. } = self.service.watches.usage();
+        let (used, max) = (Some(watches as u64), Some(watches_max as u64));
+        LimitStatus { name: "watched folders".into(), unit: "count".into(), used, max }
     }
 
     fn session(&self, occupant: &Occupant, paths: &[PathStats]) -> SessionStatus {
@@ -283,7 +329,9 @@ impl Desk {
             ("tickets", "count", Some(tickets as u64), Some(TICKETS_MAX as u64)),
         ]
         .map(|(name, unit, used, max)| LimitStatus { name: name.into(), unit: unit.into(), used, max })
-        .into()
+        .into_iter()
+        .chain([self.watch_limit()])
+        .collect()
     }
 }
 

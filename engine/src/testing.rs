@@ -27,6 +27,7 @@ use crate::{
     service::Service,
     tickets::{Door, Tickets},
     verify::Turns,
+    watch::Watches,
     work::Work,
 };
 
@@ -71,6 +72,7 @@ impl SimulatedHost {
             shares: host::open_shares(&shares)?,
             tickets: Tickets::in_memory(ticket_key),
             disk,
+            watches: Watches::off(),
             boot,
             sessions: AtomicU64::new(0),
             refused: AtomicU64::new(0),

@@ -29,6 +29,7 @@ use crate::{
 mod backoff;
 mod dial;
 mod exchange;
+mod pushes;
 mod reconnect;
 mod session;
 mod shares;
@@ -37,6 +38,8 @@ mod states;
 use backoff::Backoff;
 use dial::Dialer;
 use exchange::ExchangeError;
+use pushes::Mailbox;
+pub use pushes::{Pushed, Pushes};
 use session::Session;
 use shares::Shares;
 use states::{States, Watcher};
@@ -211,6 +214,7 @@ struct Shared {
     history: Mutex<History>,
     /// Calls that met a busy host: each pauses in a time of its own.
     held_up: AtomicU64,
+    pushes: Arc<Mailbox>,
 }
 
 /// Where the client stands.
@@ -286,8 +290,9 @@ impl Client {
             since: Instant::now(),
         };
         let state = States::new(State::Connected(session.clone()));
-        let shared =
-            Arc::new(Shared { dialer, state, history: Mutex::new(history), held_up: AtomicU64::new(0) });
+        let (history, held_up, pushes) = (Mutex::new(history), AtomicU64::new(0), Arc::default());
+        let shared = Arc::new(Shared { dialer, state, history, held_up, pushes });
+        shared.pushes.session_begun();
         tokio::spawn(reconnect::run(shared.clone(), session));
         Ok(Client { owner: Arc::new(Owner { shared }) })
     }
@@ -381,6 +386,11 @@ impl Client {
                 return Ok(FilesRead { filled: slot.fill(end), outcomes, trip });
             }
         }
+    }
+
+    /// What the host says of its own accord; for one reader, who finds what was said since the client was made.
+    pub fn pushes(&self) -> Pushes {
+        Pushes::new(self.owner.shared.pushes.clone())
     }
 
     /// The newest session's welcome. A share keeps the number it first had here, whatever a host that restarted calls it.
@@ -563,6 +573,7 @@ impl Shared {
             session.abandon();
         }
         self.dialer.close();
+        self.pushes.close();
         before
     }
 
@@ -576,6 +587,7 @@ impl Shared {
         history.received_bytes += stats.udp_rx.bytes;
         history.since = Instant::now();
         drop(history);
+        self.pushes.session_lost();
         self.change(match session.dismissal() {
             Some(why) => State::Refused(ErrorCode::Refused, why.into()),
             None => State::Lost(Loss { reason: reason.into(), attempt: None, refused: false }),
@@ -591,6 +603,8 @@ impl Shared {
         history.since = Instant::now();
         session.number_shares(&history.shares);
         drop(history);
+        // Before any call goes over it.
+        self.pushes.session_begun();
         self.change(State::Connected(session.clone()));
     }
 

@@ -22,7 +22,9 @@ pub mod testing;
 mod tls;
 pub mod waits;
 
-pub use client::{Client, ClientConfig, FilesCall, FilesRead, Loss, OnLoss, ReadCall, SessionStats, Trip};
+pub use client::{
+    Client, ClientConfig, FilesCall, FilesRead, Loss, OnLoss, Pushed, Pushes, ReadCall, SessionStats, Trip,
+};
 pub use error::{BindError, CallError, ConnectError};
 pub use identity::{Identity, IdentityError};
 pub use lane::Lane;

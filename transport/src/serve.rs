@@ -4,7 +4,7 @@ use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use wire::{
-    ErrorCode, Reply,
+    ErrorCode, Push, Reply,
     message::{Call, Hello, Welcome},
 };
 
@@ -34,6 +34,14 @@ pub trait Serve: Send + Sync + 'static {
     fn dismissed(&self, session: &Arc<Self::Session>) -> impl Future<Output = String> + Send {
         let _ = session;
         // Without a deadline: a host that never dismisses lets sessions end in the other ways.
+        std::future::pending()
+    }
+
+    /// Waits for what is to be said to the mount of the host's own accord. It is asked again once the mount's flow
+    /// control lets the push go: until then the host keeps what comes, and bounds it. Without a deadline: there may be
+    /// nothing to say for as long as the session lasts, at whose end the future is dropped.
+    fn next_push(&self, session: &Arc<Self::Session>) -> impl Future<Output = Push> + Send {
+        let _ = session;
         std::future::pending()
     }
 

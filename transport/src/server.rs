@@ -27,6 +27,7 @@ mod door;
 mod greeting;
 mod limits;
 mod occupancy;
+mod push;
 mod request;
 mod session;
 mod stages;

@@ -16,7 +16,7 @@ use crate::{
         protocol::{Request, Response},
     },
     stages::write_table,
-    status::{HostStatus, LimitStatus, SessionStatus},
+    status::{HostStatus, LimitStatus, SessionStatus, WatchStatus},
     tickets::date::Span,
 };
 
@@ -77,6 +77,7 @@ fn as_text(status: &HostStatus) -> Result<String, std::fmt::Error> {
         memory.waiting,
         status.requests_waiting
     )?;
+    writeln!(text, "{}", watch(&status.watch))?;
     writeln!(
         text,
         "since the start: {} mounts let in, {} refused, {} times busy, {} handshakes over their rate, {} violations of \
@@ -87,6 +88,17 @@ fn as_text(status: &HostStatus) -> Result<String, std::fmt::Error> {
     write_table(&mut text, "STAGE OF READS", &status.stages)?;
     write!(text, "\n{}\n{}", sessions(&status.sessions), limits(&status.limits))?;
     Ok(text)
+}
+
+fn watch(watch: &WatchStatus) -> String {
+    let WatchStatus { watches, leases, pushes, revoked, refused, overflows, failed } = watch;
+    if !failed.is_empty() {
+        return format!("watch: off ({failed}): mounts see changes within seconds, not at once");
+    }
+    format!(
+        "watch: {watches} folders for {leases} leases of mounts; since the start {pushes} pushes, {revoked} leases called \
+         back, {refused} refused for want of a watch, {overflows} times events were lost"
+    )
 }
 
 fn sessions(sessions: &[SessionStatus]) -> String {

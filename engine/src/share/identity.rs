@@ -30,16 +30,21 @@ pub(crate) struct FileSystem {
     pub(crate) settles_after: Duration,
     /// Whether a look at a file in memory never waits for a device or a network.
     pub(crate) quick: bool,
+    /// Whether the kernel tells of every change there: all go through it, and through files that inotify(7) knows.
+    pub(crate) tells: bool,
 }
 
 impl FileSystem {
     /// The file system that a share enters at the directory (or file) of `look`, open as `fd`.
     fn entered_at(look: &Look, fd: BorrowedFd<'_>) -> Result<FileSystem, Errno> {
-        let local = is_local(fstatfs(fd)?.f_type.cast_unsigned());
+        // The kernel's field is signed on some architectures; only the low 32 bits are the number.
+        let magic = fstatfs(fd)?.f_type.cast_unsigned() & 0xffff_ffff;
+        let local = is_local(magic);
         Ok(FileSystem {
             id: file_system_id(look.inode(), look.birth()),
             settles_after: if local { SETTLES_AFTER_LOCAL } else { SETTLES_AFTER_OTHER },
             quick: local,
+            tells: tells_changes(magic),
         })
     }
 }
@@ -56,8 +61,29 @@ fn file_system_id(inode: u64, birth: u64) -> u64 {
 
 /// ext4, XFS, Btrfs and tmpfs by the numbers of `statfs(2)`: times of one tick, looks that do not leave the kernel.
 fn is_local(magic: u64) -> bool {
-    // The kernel's field is signed on some architectures; only the low 32 bits are the number.
-    matches!(magic & 0xffff_ffff, 0xef53 | 0x5846_5342 | 0x9123_683e | 0x0102_1994)
+    matches!(magic, 0xef53 | 0x5846_5342 | 0x9123_683e | 0x0102_1994)
+}
+
+/// The file systems of this machine's own disks and memory, by the numbers of `statfs(2)`. What is not known to be one may
+/// have another machine, or a program, that changes it behind the kernel's back.
+fn tells_changes(magic: u64) -> bool {
+    const BCACHEFS: u64 = 0xca45_1a4e;
+    const EXFAT: u64 = 0x2011_bab0;
+    const F2FS: u64 = 0xf2f5_2010;
+    const ISO9660: u64 = 0x9660;
+    const JFS: u64 = 0x3153_464a;
+    const NILFS: u64 = 0x3434;
+    const NTFS3: u64 = 0x7366_746e;
+    const RAMFS: u64 = 0x8584_58f6;
+    const SQUASHFS: u64 = 0x7371_7368;
+    const UDF: u64 = 0x1501_3346;
+    const VFAT: u64 = 0x4d44;
+    const ZFS: u64 = 0x2fc1_2fc1;
+    is_local(magic)
+        || matches!(
+            magic,
+            BCACHEFS | EXFAT | F2FS | ISO9660 | JFS | NILFS | NTFS3 | RAMFS | SQUASHFS | UDF | VFAT | ZFS
+        )
 }
 
 /// The file systems of one share, by the device numbers they have in this process' life.

@@ -21,6 +21,8 @@ pub(crate) enum Reach {
     Cached,
     /// The whole way, mount points included. May wait for a disk.
     Whole,
+    /// The same on the mount it starts on alone: `EXDEV` where another begins.
+    OneMount,
 }
 
 /// Opens `path` (names joined by `/`, empty for `base` itself) as a place, without reading it.
@@ -32,6 +34,7 @@ pub(crate) fn open(base: BorrowedFd<'_>, path: &[u8], reach: Reach) -> Result<Ow
     let resolve = match reach {
         Reach::Cached => inside | ResolveFlags::CACHED | ResolveFlags::NO_XDEV,
         Reach::Whole => inside,
+        Reach::OneMount => inside | ResolveFlags::NO_XDEV,
     };
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut tries = 0;

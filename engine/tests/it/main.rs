@@ -22,6 +22,7 @@ mod files;
 #[cfg(feature = "cli")]
 mod hostile;
 mod l2;
+mod leases;
 mod life;
 mod listing;
 #[cfg(feature = "cli")]

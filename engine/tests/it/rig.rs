@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use tempfile::TempDir;
 use tokio::{task::JoinHandle, time::Instant};
-use transport::{CallError, Client, ClientConfig, ConnectError, FilesCall, Lane, ReadCall};
+use transport::{CallError, Client, ClientConfig, ConnectError, FilesCall, Lane, Pushes, ReadCall};
 use uring::{Pool, PoolConfig, SlotClass};
 use wire::{
     Attr, Class, ErrorCode, Extent, FileId, Listing, Name, Reply, Request, ShareId, SharePath, Ticket,
@@ -99,6 +99,11 @@ impl Peer {
     pub(crate) fn call(&self, request: Request) -> Result<Reply, CallError> {
         let deadline = Instant::now() + PATIENCE; // clock: a bound of a real wait
         self.lane.handle().block_on(self.client.call(request, Class::Metadata, deadline))
+    }
+
+    /// What the host says of its own accord.
+    pub(crate) fn pushes(&self) -> Pushes {
+        self.client.pushes()
     }
 
     /// Runs something on its network thread.

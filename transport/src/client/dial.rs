@@ -164,7 +164,8 @@ impl Dialer {
         let mut transport =
             settings::transport(self.config.packets.resolve(address), CongestionControl::Cubic);
         transport.receive_window(VarInt::from_u32(self.config.receive_window_bytes));
-        // A host never opens a stream.
+        // The one stream that a host opens carries its pushes.
+        transport.max_concurrent_uni_streams(VarInt::from_u32(1));
         transport.max_concurrent_bidi_streams(VarInt::from_u32(0));
         config.transport_config(Arc::new(transport));
         let door = Door { endpoint: endpoint.clone(), config, address, mismatch };

@@ -24,7 +24,9 @@ pub(super) async fn run(shared: Arc<Shared>, first: Arc<Session>) {
     let mut session = first;
     loop {
         // Without a deadline: a session is meant to last, and QUIC's idle timeout ends a dead one.
-        let reason = session.ended().await;
+        let listening = session.listen(&shared.pushes);
+        let reason =
+            tokio::select! { reason = session.ended() => reason, never = listening => match never {} };
         let dismissed = session.dismissal().is_some();
         if !shared.bury(&session, &reason) {
             return;

@@ -1,6 +1,7 @@
 //! One admitted connection: the hello, then one stream per request.
 
 use std::{
+    convert::Infallible,
     net::SocketAddr,
     sync::{
         OnceLock,
@@ -9,11 +10,13 @@ use std::{
     time::Duration,
 };
 
-use quinn::{Connection, ConnectionError, ConnectionStats};
+use bytes::Bytes;
+use quinn::{Connection, ConnectionError, ConnectionStats, ReadError, RecvStream};
 use tokio::time::Instant;
 use wire::{
     ErrorCode, Reply, Request, ShareId, Ticket,
     bound::Bound,
+    codec::PushDecoder,
     message::{Call, Class, Hello, Welcome},
     timing::Timing,
     version::PROTOCOL_VERSION,
@@ -22,6 +25,7 @@ use wire::{
 use super::{
     FilesCall, ReadCall,
     exchange::{self, ExchangeError, Way},
+    pushes::Mailbox,
     shares::Shares,
 };
 use crate::{
@@ -33,7 +37,8 @@ use crate::{
 
 /// From this round trip on listings are wanted compressed: such paths carry less than compression does.
 const PACKS_FROM_RTT: Duration = Duration::from_millis(1);
-
+/// Pieces of the stream of pushes taken at once: they are rare.
+const PUSH_PIECES: usize = 4;
 /// Characters of the host's reason that people are shown.
 const DISMISSAL_CHARS_MAX: usize = 200;
 
@@ -195,6 +200,19 @@ impl Session {
         }
     }
 
+    /// Takes the host's pushes for as long as the session lasts; a host that does not keep to the protocol in that loses
+    /// the session. Dropped with it.
+    pub(super) async fn listen(&self, mailbox: &Mailbox) -> Infallible {
+        if let Ok(recv) = self.connection.accept_uni().await
+            && let Some(why) = take_pushes(recv, mailbox).await
+        {
+            // The first reason stands.
+            let _ = self.lost.set(why.clone());
+            self.connection.close(code::INVALID, why.as_bytes());
+        }
+        std::future::pending().await
+    }
+
     /// Resolves when the connection is over, with the reason for people.
     pub(super) async fn ended(&self) -> String {
         let reason = self.connection.closed().await.to_string();
@@ -232,6 +250,29 @@ impl Session {
 
     pub(super) fn peer(&self) -> SocketAddr {
         self.connection.remote_address()
+    }
+}
+
+/// Passes on each push as it comes; what the host did wrong, or `None` where the connection ended.
+async fn take_pushes(mut recv: RecvStream, mailbox: &Mailbox) -> Option<String> {
+    let mut decoder = PushDecoder::new();
+    let mut pieces: [Bytes; PUSH_PIECES] = std::array::from_fn(|_| Bytes::new());
+    loop {
+        let count = match recv.read_chunks(&mut pieces).await {
+            Ok(Some(count)) => count,
+            Ok(None) => return Some("the host ended its pushes".to_owned()),
+            Err(ReadError::Reset(_)) => return Some("the host broke off its pushes".to_owned()),
+            Err(_) => return None,
+        };
+        for piece in &mut pieces[..count] {
+            loop {
+                match decoder.feed(piece) {
+                    Ok(Some(push)) => mailbox.deliver(push),
+                    Ok(None) => break,
+                    Err(error) => return Some(format!("a push of the host is none: {error}")),
+                }
+            }
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
     door::Knock,
     greeting::{self, Admitted},
     occupancy::Occupancy,
-    request,
+    push, request,
     watch::Watch,
 };
 use crate::{
@@ -52,7 +52,7 @@ pub(super) struct Session<S: Serve> {
     /// Requests that are not whole yet.
     pub(super) begun: AtomicUsize,
     pub(super) span: Span,
-    connection: Connection,
+    pub(super) connection: Connection,
     violations: AtomicU32,
     /// Why this end closed the connection.
     closed: OnceLock<(SessionEnd, String)>,
@@ -68,6 +68,11 @@ impl<S: Serve> Session<S> {
             let why = format!("{VIOLATIONS_MAX} malformed requests");
             self.close(code::INVALID, SessionEnd::Broken, why);
         }
+    }
+
+    /// The mount takes no pushes: it would trust what the host knows to be over.
+    pub(super) fn refused_pushes(&self) {
+        self.close(code::INVALID, SessionEnd::Broken, "the mount takes no pushes".to_owned());
     }
 
     /// Takes note of what held it up.
@@ -222,6 +227,7 @@ fn end_of(reason: Option<ConnectionError>) -> (SessionEnd, String) {
 /// Answers requests until the connection ends; all its tasks are gone afterwards.
 async fn serve<S: Serve>(session: &Arc<Session<S>>) {
     let mut tasks = JoinSet::new();
+    tasks.spawn(push::run(session.clone()));
     let dismissed = session.shared.serve.dismissed(&session.state);
     tokio::pin!(dismissed);
     // Where it wraps around, one turn is shorter.
@@ -247,7 +253,7 @@ async fn serve<S: Serve>(session: &Arc<Session<S>>) {
         };
         let Ok((send, recv)) = stream else { break };
         while tasks.try_join_next().is_some() {}
-        // At most as many tasks as streams are allowed at once.
+        // At most as many tasks as streams are allowed at once, and the one for pushes.
         tasks.spawn(request::run(session.clone(), send, recv));
     }
     tasks.shutdown().await;

@@ -55,6 +55,12 @@ impl SharePath {
         self.0.is_empty()
     }
 
+    /// Its names from the top down; none of the root.
+    pub fn names(&self) -> impl Iterator<Item = Name> + '_ {
+        let names = self.0.split(|&b| b == b'/').filter(|name| !name.is_empty());
+        names.map(|name| Name::new(name).expect("checked when the path was made"))
+    }
+
     /// The bytes, without a leading slash; empty for the root.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

@@ -74,7 +74,7 @@ impl Corpus {
     pub fn folder(&self, files: Files) -> io::Result<PathBuf> {
         let folder = PathBuf::from(format!("{}-files-{}KiB", files.count, files.bytes >> 10));
         let path = self.root.join(&folder);
-        let is_whole = |path: &Path| fs::metadata(path).map_or(0, |found| found.len()) == files.bytes;
+        let is_whole = |path: &Path| fs::metadata(path).is_ok_and(|found| found.len() == files.bytes);
         // The last one is written last.
         if !is_whole(&path.join(name(files.count - 1))) {
             fs::create_dir_all(&path)?;
@@ -82,10 +82,13 @@ impl Corpus {
                 write_pattern(&path.join(name(at)), files.bytes)?;
             }
         }
-        for at in 0..files.count {
-            warm(&path.join(name(at)))?;
+        // Of empty files nothing is read.
+        if files.bytes > 0 {
+            for at in 0..files.count {
+                warm(&path.join(name(at)))?;
+            }
+            settle(&path.join(name(files.count - 1)))?;
         }
-        settle(&path.join(name(files.count - 1)))?;
         Ok(folder)
     }
 }

@@ -7,7 +7,7 @@
 //! `shutdown_past_its_deadline_frees_nothing` and the property test of `pool.rs` fail when this is broken.
 //!
 //! This is the only crate of the workspace with `unsafe` in it: the mapping (`region.rs`), the addresses handed to the
-//! kernel (`flight.rs`), the probe (`probe.rs`) and the allocator's call to give memory back (`heap.rs`).
+//! kernel (`flight.rs`), the probe (`probe.rs`) and the allocator's calls about its free memory (`heap.rs`).
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod buddy;
@@ -31,6 +31,6 @@ pub use cached::{CachedRead, read_cached};
 pub use class::SlotClass;
 pub use error::{Operation, PoolError, RingError};
 pub use handle::{Backend, BackendChoice, Done, ReadAt, Ring, RingConfig, RingStats};
-pub use heap::trim_heap;
+pub use heap::{bound_free_heap, trim_heap};
 pub use pool::{Pool, PoolConfig, PoolStats};
 pub use slot::{Filled, Slot, SlotRange};

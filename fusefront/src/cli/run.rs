@@ -117,7 +117,8 @@ fn mount(run: MountRun, place: Place, is_daemon: bool) -> anyhow::Result<()> {
     let log_file = run.log_file.as_deref().map(open_log).transpose()?;
     let output = Output { is_daemon, log_file };
     let endpoint = run.metrics.map(Endpoint::bind).transpose()?;
-    // Before the first thread.
+    // Both before the first thread.
+    uring::bound_free_heap();
     let guard = Guard::start();
     if let Err(error) = &guard {
         tracing::warn!(%error, "no guard process: if this one is killed, a dead mount stays behind");

@@ -12,6 +12,7 @@
 mod index;
 mod life;
 mod pages;
+mod prune;
 mod rows;
 
 use std::{
@@ -22,12 +23,13 @@ use std::{
 use slab::Slab;
 use wire::{FileId, FileKind, Name, ShareId, SharePath, Version, limits};
 
-pub use self::pages::Pages;
 use self::{
     index::Index,
     pages::{Held, Seal},
+    prune::Search,
     rows::{Mark, Row, Rows},
 };
+pub use self::{pages::Pages, prune::NODES_KEPT};
 use crate::{error::VfsError, read::content::Content};
 
 /// The kernel's number of a file.
@@ -113,6 +115,8 @@ pub struct NodeTable {
     share_roots: Vec<ShareRoot>,
     /// Whether the root of the mount holds the shares as folders.
     is_folder: bool,
+    /// Where the search for what can go is, and the directory found in use last.
+    search: Search,
     /// Nodes made so far, as the kernel counts them: its generations have 32 bits. A number's next node of the same
     /// generation is four billion nodes later, when the kernel no longer holds the first.
     generation: u32,
@@ -140,6 +144,7 @@ impl NodeTable {
             by_realm: Index::new(),
             share_roots: Vec::new(),
             is_folder,
+            search: Search::default(),
             generation: 0,
             hasher: RandomState::new(),
         };
@@ -169,6 +174,7 @@ impl NodeTable {
             return Err(VfsError::Stale);
         }
         let share = self.share_of(above);
+        self.use_row(parent);
         let known = found.id.and_then(|id| self.find_file(share, &id, Some(found.kind)));
         let row = match known {
             Some(row) => {

@@ -165,6 +165,7 @@ impl NodeTable {
         if let Some(node) = self.rows.get_mut(row) {
             node.parent = parent.0;
         }
+        self.search.restart();
         self.pin_row(parent);
         self.unpin_row(from);
         self.reap(from);
@@ -193,6 +194,9 @@ impl NodeTable {
             }
             self.leave(row, &node);
             self.rows.remove(row);
+            if node.kind() == FileKind::Directory {
+                self.search.restart();
+            }
             if node.is(Mark::IsRoot) {
                 self.share_roots.retain(|root| root.row != row);
             }

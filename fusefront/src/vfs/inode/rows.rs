@@ -65,6 +65,8 @@ pub(super) enum Mark {
     OwnNumber = 1 << 5,
     /// It is the root of the mount, or of a share.
     IsRoot = 1 << 6,
+    /// Something in it was looked up since it was last met in the search for what can go.
+    IsUsed = 1 << 7,
 }
 
 const KIND_BITS: u8 = (1 << 3) - 1;
@@ -213,6 +215,11 @@ impl Rows {
             let all = chunk.held.get_or_insert_with(|| Box::new([const { None }; ROWS]));
             all[row.parts().1] = Some(held);
         }
+    }
+
+    /// Rows that there are places for, in use or not.
+    pub(super) fn room(&self) -> u32 {
+        u32::try_from(self.places.len() * ROWS).expect("memory ends before 2^32 rows")
     }
 
     fn chunk(&self, row: Row) -> Option<&Chunk> {

@@ -274,3 +274,58 @@ fn shares_below_the_root_keep_their_files_apart() {
     }
     assert_eq!((table.count(), files(&table), table.share_roots.len()), (1, 0, 0));
 }
+
+/// Directories of ten files each, numbered from 1000 and 10,000.
+fn directories(table: &mut NodeTable, count: u64) {
+    for dir in 0..count {
+        let node = look_up(table, NodeId::ROOT, &format!("d{dir}"), 1000 + dir).node;
+        for at in 0..10 {
+            let id = file(10_000 + dir * 10 + at);
+            table.look_up(node, &name(&format!("f{at}")), found(id, FileKind::Regular)).unwrap();
+        }
+    }
+}
+
+/// What a whole round of the search names.
+fn round(table: &mut NodeTable) -> Vec<String> {
+    let steps = table.prune_steps();
+    let named = (0..steps).flat_map(|_| table.prune_candidates(usize::MAX));
+    named.map(|(_, name)| name.to_string()).collect()
+}
+
+#[test]
+fn directories_that_nobody_looks_into_can_go() {
+    let mut table = table();
+    directories(&mut table, 5);
+    assert_eq!(round(&mut table), [""; 0], "all are fresh");
+    let deep = look_up(&mut table, NodeId(1003), "deep", 2000).node;
+    let deepest = look_up(&mut table, deep, "deepest", 2001).node;
+    assert_eq!(round(&mut table), ["d0", "d1", "d2", "d4"], "one is above another that was looked into");
+    table.keep(deepest);
+    let next = round(&mut table);
+    assert_eq!(next, [""; 0], "those named have a round's time, and one has an open file below");
+    assert_eq!(table.parent(deep), Ok(NodeId(1003)));
+    assert_eq!(round(&mut table), ["d0", "d1", "d2", "d3", "d4", "deep"]);
+}
+
+#[test]
+fn no_more_is_named_than_has_to_go() {
+    let mut table = table();
+    directories(&mut table, 100);
+    assert_eq!(round(&mut table), [""; 0]);
+    let named = table.prune_candidates(25);
+    assert_eq!(named.len(), 3, "ten nodes are below each");
+    assert!(named.iter().all(|(parent, _)| *parent == NodeId::ROOT));
+    let next = table.prune_candidates(10);
+    assert!(next.len() == 1 && !named.contains(&next[0]), "the search goes on where it was");
+}
+
+#[test]
+fn roots_of_shares_and_empty_directories_stay() {
+    let mut table = NodeTable::of_folder();
+    let share = table.look_up_share(ShareId(1), &name("a"), file(20)).unwrap().node;
+    let dir = look_up(&mut table, share, "dir", 30).node;
+    look_up(&mut table, dir, "empty", 31);
+    round(&mut table);
+    assert_eq!(round(&mut table), ["dir"]);
+}

@@ -10,6 +10,7 @@ pub mod dir;
 pub mod folders;
 pub mod handle;
 pub mod inode;
+pub mod known;
 pub mod listing;
 pub mod open;
 pub mod scan;
@@ -33,9 +34,10 @@ use crate::{
     stats::Stats,
 };
 use attr::{NodeAttr, Told};
-use away::{Asked, Failed, LastKnown, ROOT_LOOKS_MAX};
+use away::{Asked, Failed, ROOT_LOOKS_MAX};
 use handle::Handles;
 use inode::{Found, NodeId, NodeTable, Place};
+use known::{Extra, LastKnown};
 use scan::Scans;
 use shares::{MountRoot, Shares};
 
@@ -248,10 +250,14 @@ impl Vfs {
     /// What the host says; [`VfsError::Stale`].
     pub async fn readlink(&self, node: NodeId, deadline: Instant) -> Result<Bytes, VfsError> {
         let (target, _) = self.0.target(node)?;
-        match self.0.call_node(Request::Readlink(target), deadline).await? {
-            Reply::Link(text) if text.len() > LINK_BYTES_MAX => Err(VfsError::TooLong),
-            Reply::Link(text) => Ok(text),
-            other => Err(unexpected(&other)),
+        match self.0.call_node(Request::Readlink(target), deadline).await {
+            Ok(Reply::Link(text)) if text.len() > LINK_BYTES_MAX => Err(VfsError::TooLong),
+            Ok(Reply::Link(text)) => {
+                self.0.note_extra(node, Extra::Link, &text);
+                Ok(text)
+            }
+            Ok(other) => Err(unexpected(&other)),
+            Err(error) => self.extra_away(node, Extra::Link, error),
         }
     }
 }
@@ -273,6 +279,7 @@ impl State {
     /// Takes note of what the host says of a node: contents that differ are in doubt from now on. The kernel will drop
     /// its pages and take the new size, and a handle of another size would end in the wrong place.
     fn learn(&mut self, node: NodeId, attr: Attr) {
+        self.renew_known(node, attr);
         if node == NodeId::ROOT {
             self.root = attr;
         } else if let Some(share) = self.nodes.share(node).filter(|_| self.nodes.is_share_root(node)) {

@@ -3,24 +3,25 @@
 //! The root of a share is local always: its attributes are shown as last known when the host does not tell them at once, and it
 //! opens without the host, so that `ls -d`, `stat` and `df` never hang. The rest is answered from memory only where
 //! that was asked for ([`Vfs::keep_last_known`]), and only once a call failed for want of a session: what the host
-//! said of a name or file last, beyond its time. What it never said is an I/O error: unknown is not absent.
+//! said of a name, a file or a whole folder last ([`super::known`]), beyond its time. What it never said is an I/O
+//! error: unknown is not absent.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 use transport::OnLoss;
-use wire::{Attr, Extent, FileId, Name, ShareId};
+use wire::{Attr, Extent, FileId, Name, ShareId, message::Target};
 
 use super::{
     By, Inner, State, Vfs,
     attr::NodeAttr,
+    dir::Page,
     handle::{HandleId, NodeLocation, OpenFile},
-    inode::{Found, NodeId},
+    inode::{Found, NodeId, NodeTable},
+    known::{Extra, Folder, ITSELF, LastKnown},
     open::Opened,
+    shares::MountRoot,
 };
 use crate::error::VfsError;
 
@@ -33,9 +34,6 @@ pub(super) const REFRESH_DEADLINE: Duration = Duration::from_secs(2);
 /// Looks at roots of shares under way at once, each share's with room to spare; who comes when there are more is shown
 /// what is known.
 pub(super) const ROOT_LOOKS_MAX: usize = 16;
-
-/// Names held in one half of [`LastKnown`]: some 300 bytes each, so about 2.5 MB for both.
-const HALF_NAMES_MAX: usize = 4096;
 
 /// How soon the kernel asks again for what it was told an error of: at once. For a name it drops what it knew and looks
 /// anew; of bytes it read ahead it asks for the page that the program wants. The second answer must not take another
@@ -89,46 +87,15 @@ impl Asked {
     }
 }
 
-/// A directory as reached through a share: two shares may hold one directory, and hide different names in it.
-type Folder = (ShareId, FileId);
-
-/// What the host said last of names, for a mount that serves stale data.
-///
-/// Bounded: entries go into the newer half; when that is full, it becomes the older one, which is dropped.
-#[derive(Default)]
-pub struct LastKnown {
-    newer: HashMap<(Folder, Name), Attr>,
-    older: HashMap<(Folder, Name), Attr>,
-}
-
-impl LastKnown {
-    /// Notes what a name in a directory leads to.
-    pub fn note(&mut self, parent: Folder, name: &Name, attr: Attr) {
-        let key = (parent, name.clone());
-        if self.newer.len() >= HALF_NAMES_MAX && !self.newer.contains_key(&key) {
-            self.older = std::mem::take(&mut self.newer);
-        }
-        self.newer.insert(key, attr);
-    }
-
-    /// Notes that the host said there is no such name.
-    pub fn forget(&mut self, parent: Folder, name: &Name) {
-        let key = (parent, name.clone());
-        self.newer.remove(&key);
-        self.older.remove(&key);
-    }
-
-    /// What the name led to last.
-    pub fn find(&self, parent: Folder, name: &Name) -> Option<Attr> {
-        let key = (parent, name.clone());
-        self.newer.get(&key).or_else(|| self.older.get(&key)).copied()
-    }
-}
-
 impl Vfs {
-    /// From here on keeps what the host says of names, to answer with it while the host is away.
-    pub fn keep_last_known(&self) {
-        self.0.state.lock().known.get_or_insert_default();
+    /// From here on keeps what the host says, beside what is known already, to answer with it while the host is away.
+    pub fn keep_last_known(&self, known: LastKnown) {
+        self.0.state.lock().known.get_or_insert(known);
+    }
+
+    /// Looks at what is known, or changes it, where it is kept. `with` runs under the lock of the tree: microseconds.
+    pub fn with_known<T>(&self, with: impl FnOnce(&mut LastKnown) -> T) -> Option<T> {
+        self.0.state.lock().known.as_mut().map(with)
     }
 
     /// Whether what programs see now may be out of date beyond the times that attributes hold.
@@ -201,6 +168,22 @@ impl Vfs {
         Ok(NodeAttr { node: found.node, generation: found.generation, inode: found.node.0, attr })
     }
 
+    /// What is known of a node beside its attributes, in place of `error`.
+    pub(super) fn extra_away(
+        &self,
+        node: NodeId,
+        extra: Extra<'_>,
+        error: VfsError,
+    ) -> Result<Bytes, VfsError> {
+        let state = self.0.state.lock();
+        match (&state.known, state.known_as(node)) {
+            (Some(known), Some(((folder, name), id))) if is_lost(&error) => {
+                known.extra((folder, name), id, extra).map(Bytes::copy_from_slice).ok_or(error)
+            }
+            _ => Err(error),
+        }
+    }
+
     /// Opens a file at the version last known, in place of `error`: what memory holds of it can be read.
     pub(super) fn open_away(&self, node: NodeId, error: VfsError) -> Result<Opened, VfsError> {
         let mut state = self.0.state.lock();
@@ -232,6 +215,55 @@ impl Inner {
         self.state.lock().failed.take(asked, Instant::now(), since)
     }
 
+    /// Takes note of what is beside the attributes of a node, where that is wanted.
+    pub(super) fn note_extra(&self, node: NodeId, extra: Extra<'_>, value: &[u8]) {
+        let state = &mut *self.state.lock();
+        let Some(known) = &mut state.known else { return };
+        if let Some(((folder, name), id)) = place_of(&state.nodes, node) {
+            known.note_extra((folder, name), id, extra, value);
+        }
+    }
+
+    /// Takes note of a page of a folder, where that is wanted.
+    pub(super) fn note_page(&self, share: ShareId, own: Attr, page: &Page) {
+        if let Some(known) = &mut self.state.lock().known {
+            known.note_page((share, own.id), own, page);
+        }
+    }
+
+    /// All of a folder, if that is known, in place of `error`: as a page that begins and ends it.
+    pub(super) fn page_away(
+        &self,
+        target: &Target,
+        cookie: u64,
+        error: VfsError,
+    ) -> Result<(Attr, Page), VfsError> {
+        let mut state = self.state.lock();
+        let (Some(known), Some(id), true) = (&mut state.known, target.id, is_lost(&error) && cookie == 0) else {
+            return Err(error);
+        };
+        known.listing((target.share, id)).ok_or(error)
+    }
+
+    /// What a path led to last, in place of `error`.
+    pub(super) fn path_away(&self, target: &Target, error: VfsError) -> Result<Attr, VfsError> {
+        let mut state = self.state.lock();
+        let root = match &self.root {
+            MountRoot::Share(_) => Some(state.root),
+            MountRoot::Folder { .. } => {
+                let shares = state.shares_of(self);
+                shares.iter().find(|share| share.id == target.share).map(|share| share.root)
+            }
+        };
+        let (Some(known), Some(root), true) = (&state.known, root, is_lost(&error)) else { return Err(error) };
+        let names = target.path.as_bytes().split(|&byte| byte == b'/').filter(|name| !name.is_empty());
+        let mut at = root;
+        for name in names {
+            at = known.find((target.share, at.id), name).ok_or_else(|| error.clone())?;
+        }
+        Ok(at)
+    }
+
     /// Takes note of what a name led to, where that is wanted.
     pub(super) fn note_name(&self, parent: NodeId, name: &Name, attr: Option<Attr>) {
         self.state.lock().note_name(parent, name, attr);
@@ -244,18 +276,30 @@ impl State {
         let folder = self.folder(parent);
         let (Some(known), Some(folder)) = (&mut self.known, folder) else { return };
         match attr {
-            Some(attr) => known.note(folder, name, attr),
-            None => known.forget(folder, name),
+            Some(attr) => known.note(folder, name.as_bytes(), attr),
+            None => known.forget(folder, name.as_bytes()),
         }
     }
 
+    /// Takes note of what the host says of a node, if its name is known.
+    pub(super) fn renew_known(&mut self, node: NodeId, attr: Attr) {
+        let Some(known) = &mut self.known else { return };
+        if let Some(((folder, name), _)) = place_of(&self.nodes, node) {
+            known.renew(folder, name, attr);
+        }
+    }
+
+    fn known_as(&self, node: NodeId) -> Option<((Folder, &[u8]), FileId)> {
+        place_of(&self.nodes, node)
+    }
+
     fn folder(&self, node: NodeId) -> Option<Folder> {
-        Some((self.nodes.share(node)?, self.nodes.file(node).ok()?.0?))
+        folder_of(&self.nodes, node)
     }
 
     /// What the host said of a node last; `None` where that is not wanted, or is not what failed.
     fn last_known(&self, node: NodeId, error: &VfsError) -> Option<Attr> {
-        if self.known.is_none() || !matches!(error, VfsError::Lost { .. }) {
+        if self.known.is_none() || !is_lost(error) {
             return None;
         }
         let (id, _) = self.nodes.file(node).ok()?;
@@ -268,44 +312,33 @@ impl State {
 
     /// The same of a name.
     fn last_known_as(&self, parent: NodeId, name: &Name, error: &VfsError) -> Option<Attr> {
-        let known = self.known.as_ref().filter(|_| matches!(error, VfsError::Lost { .. }))?;
-        known.find(self.folder(parent)?, name)
+        let known = self.known.as_ref().filter(|_| is_lost(error))?;
+        known.find(self.folder(parent)?, name.as_bytes())
     }
+}
+
+/// Whether it failed for want of a session.
+fn is_lost(error: &VfsError) -> bool {
+    matches!(error, VfsError::Lost { .. })
+}
+
+fn folder_of(nodes: &NodeTable, node: NodeId) -> Option<Folder> {
+    Some((nodes.share(node)?, nodes.file(node).ok()?.0?))
+}
+
+/// The folder and the name that a node is known by, and which file it is.
+fn place_of(nodes: &NodeTable, node: NodeId) -> Option<((Folder, &[u8]), FileId)> {
+    let (_, id) = folder_of(nodes, node)?;
+    if nodes.is_share_root(node) {
+        return Some(((folder_of(nodes, node)?, ITSELF), id));
+    }
+    let folder = folder_of(nodes, nodes.parent(node).ok()?)?;
+    Some(((folder, nodes.name(node)?.as_bytes()), id))
 }
 
 #[cfg(test)]
 mod tests {
-    use wire::{ByteLen, FileKind, Timestamp};
-
     use super::*;
-
-    fn attr(inode: u64) -> Attr {
-        let time = Timestamp::default();
-        Attr {
-            id: file(inode),
-            kind: FileKind::Regular,
-            perm: 0o644,
-            links: 1,
-            uid: 0,
-            gid: 0,
-            rdev: 0,
-            block_bytes: 4096,
-            size: ByteLen(1),
-            blocks: 0,
-            atime: time,
-            mtime: time,
-            ctime: time,
-            settled: true,
-        }
-    }
-
-    fn file(inode: u64) -> FileId {
-        FileId { fs: 1, inode, birth: 3 }
-    }
-
-    fn folder(inode: u64) -> Folder {
-        (ShareId(0), file(inode))
-    }
 
     fn name(number: u64) -> Name {
         Name::new(format!("n{number}").as_bytes()).unwrap()
@@ -341,30 +374,5 @@ mod tests {
         assert!(!failed.take(&asked(1, 0, 8192), now, None), "more than failed");
         assert!(failed.take(&asked(1, 8192, 4096), now, None));
         assert!(!failed.take(&asked(1, 4096, 4096), now, None), "once");
-    }
-
-    #[test]
-    fn names_are_known_until_the_host_says_that_they_are_gone() {
-        let mut known = LastKnown::default();
-        known.note(folder(2), &name(1), attr(7));
-        assert_eq!(known.find(folder(2), &name(1)), Some(attr(7)));
-        assert_eq!(known.find(folder(3), &name(1)), None, "another directory");
-        assert_eq!(known.find((ShareId(1), file(2)), &name(1)), None, "through another share");
-        known.note(folder(2), &name(1), attr(8));
-        assert_eq!(known.find(folder(2), &name(1)), Some(attr(8)));
-        known.forget(folder(2), &name(1));
-        assert_eq!(known.find(folder(2), &name(1)), None);
-    }
-
-    #[test]
-    fn what_is_known_is_bounded_and_the_newest_stays() {
-        let mut known = LastKnown::default();
-        let last = 3 * HALF_NAMES_MAX as u64;
-        for number in 0..=last {
-            known.note(folder(2), &name(number), attr(number));
-            assert!(known.newer.len() + known.older.len() <= 2 * HALF_NAMES_MAX);
-        }
-        assert_eq!(known.find(folder(2), &name(last)), Some(attr(last)));
-        assert_eq!(known.find(folder(2), &name(0)), None);
     }
 }

@@ -190,7 +190,6 @@ impl Vfs {
         state.learn(found.node, attr);
         state.told.renew(found.node, attr, Instant::now());
         state.nodes.tell(found.node, &attr.version());
-        state.note_name(parent, &entry.name, Some(attr));
         let (node, generation) = (found.node, found.generation);
         Ok(Listed::Known(NodeAttr { node, generation, inode: node.0, attr }))
     }
@@ -222,13 +221,12 @@ impl Vfs {
         cookie: u64,
         deadline: Instant,
     ) -> Result<(Attr, Arc<Page>), VfsError> {
+        let named = target.clone();
         let request = Request::List { target, cookie, bytes_max: PAGE_BYTES, lease: None };
-        let listing = match self.0.call_node(request, deadline).await? {
-            Reply::Listing(listing) => listing,
-            other => return Err(unexpected(&other)),
         };
         let page = Page { start: cookie, entries: listing.entries, end: listing.end };
         page.check()?;
+        self.0.note_page(named.share, listing.dir, &page);
         Ok((listing.dir, Arc::new(page)))
     }
 

@@ -255,7 +255,9 @@ impl Walk {
     /// The attributes, or why the host does not tell them; the outer error is for want of a host.
     async fn stat(&self, at: &At) -> Result<Result<Attr, VfsError>, VfsError> {
         let target = Target { share: at.share.id, path: at.path.clone(), id: None };
-        match self.vfs.0.stat(target, Instant::now() + self.deadline).await {
+        let named = target.clone();
+        let found = self.vfs.0.stat(target, Instant::now() + self.deadline).await;
+        match found.or_else(|error| self.vfs.0.path_away(&named, error)) {
             Ok(attr) => Ok(Ok(attr)),
             Err(error) => Ok(Err(passes(error)?)),
         }

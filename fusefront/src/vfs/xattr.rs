@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use wire::{ErrorCode, Reply, Request, limits};
 
-use super::{Vfs, inode::NodeId, unexpected};
+use super::{Vfs, inode::NodeId, known::Extra, unexpected};
 use crate::error::VfsError;
 
 /// Whether a mount has no attribute of this name, whatever the host has.
@@ -36,9 +36,13 @@ impl Vfs {
         }
         let (target, _) = self.0.target(node)?;
         let request = Request::GetXattr { target, name: name.into() };
-        match self.0.call_node(request, deadline).await? {
-            Reply::Value(value) => Ok(value),
-            other => Err(unexpected(&other)),
+        match self.0.call_node(request, deadline).await {
+            Ok(Reply::Value(value)) => {
+                self.0.note_extra(node, Extra::Xattr(name), &value);
+                Ok(value)
+            }
+            Ok(other) => Err(unexpected(&other)),
+            Err(error) => self.extra_away(node, Extra::Xattr(name), error),
         }
     }
 
@@ -51,12 +55,17 @@ impl Vfs {
             return Ok(Bytes::new());
         }
         let (target, _) = self.0.target(node)?;
-        match self.0.call_node(Request::ListXattr(target), deadline).await? {
-            Reply::Value(names) if are_names(&names) => Ok(without_host_names(names)),
-            Reply::Value(_) => {
+        match self.0.call_node(Request::ListXattr(target), deadline).await {
+            Ok(Reply::Value(names)) if are_names(&names) => {
+                let names = without_host_names(names);
+                self.0.note_extra(node, Extra::XattrNames, &names);
+                Ok(names)
+            }
+            Ok(Reply::Value(_)) => {
                 Err(VfsError::Protocol { reason: "a list of names that are empty or not ended".to_owned() })
             }
-            other => Err(unexpected(&other)),
+            Ok(other) => Err(unexpected(&other)),
+            Err(error) => self.extra_away(node, Extra::XattrNames, error),
         }
     }
 }

@@ -276,7 +276,7 @@ impl Fault {
 }
 
 /// An error with its reasons in one line; a reason that is quoted before it is not said twice.
-pub(crate) fn one_line(error: &dyn std::error::Error) -> String {
+pub fn one_line(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut source = error.source();
     while let Some(reason) = source {

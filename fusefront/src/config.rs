@@ -86,6 +86,9 @@ pub struct MountConfig {
     pub deadline: Duration,
     /// What becomes of operations while the host is out of reach.
     pub on_disconnect: OnDisconnect,
+    /// Whether it may begin while the host is out of reach, from what earlier mounts with the ticket knew. Needs the
+    /// disk cache, and [`OnDisconnect::Stale`].
+    pub offline_ok: bool,
     /// For whom.
     pub access: Access,
     /// What may be done there.
@@ -103,6 +106,7 @@ impl MountConfig {
             cache: None,
             deadline: DEADLINE_DEFAULT,
             on_disconnect: OnDisconnect::default(),
+            offline_ok: false,
             access: Access::default(),
             flags: MountFlags::default(),
         }

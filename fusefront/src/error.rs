@@ -161,6 +161,11 @@ pub enum MountError {
     /// No session with the host.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// No session, and no earlier mount that knew anything.
+    #[error(
+        "{0}; and no mount with --offline-ok and this ticket has left here what it knew, to begin without the host"
+    )]
+    NothingKnown(ConnectError),
     /// The host refused the ticket, whose time is over.
     #[error("this ticket expired on {end}: ask for a new one")]
     Expired {

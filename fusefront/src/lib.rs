@@ -21,6 +21,7 @@ pub mod mountinfo;
 pub mod mountpoint;
 pub mod read;
 pub mod readahead;
+pub mod snapshot;
 pub mod stages;
 pub mod stats;
 pub mod status;

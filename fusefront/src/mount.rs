@@ -35,6 +35,7 @@ use crate::{
     vfs::{
         KernelCache, Vfs, VfsParts,
         inode::NodeId,
+        known::{KNOWN_BYTES_MAX, LastKnown},
         shares::{self, MountRoot},
     },
 };
@@ -43,9 +44,11 @@ mod bound;
 mod disk;
 mod idle;
 mod lock;
+mod offline;
 mod report;
 
 use lock::Lock;
+use offline::Notes;
 use report::Reporter;
 pub use report::cache as cache_status;
 
@@ -73,6 +76,7 @@ pub struct Prepared {
     l1: L1,
     l2: Option<L2>,
     vfs: Vfs,
+    notes: Option<Notes>,
 }
 
 /// A mounted share. Dropping it detaches the mount, and waits a little for its session to end.
@@ -81,6 +85,7 @@ pub struct Mounted {
     client: Client,
     lane: Option<Lane>,
     l2: Option<L2>,
+    notes: Option<Notes>,
     ended: watch::Receiver<bool>,
     /// Closes when the session's thread ends.
     gone: mpsc::Receiver<()>,
@@ -95,13 +100,19 @@ pub struct Mounted {
 /// A refusal in words as clear as this machine can find: the host gives no reason, but the ticket says when it ends. Only
 /// then, since this machine's clock may be wrong.
 fn refusal(error: ConnectError, expires: u64) -> MountError {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    match error {
-        ConnectError::Refused if expires != 0 && expires <= now => {
-            MountError::Expired { end: engine::tickets::date::utc(expires) }
-        }
-        error => MountError::Connect(error),
+    match (&error, not_expired(expires)) {
+        (ConnectError::Refused, Err(expired)) => expired,
+        _ => MountError::Connect(error),
     }
+}
+
+/// Whether a ticket's time is over, by this machine's clock.
+fn not_expired(expires: u64) -> Result<(), MountError> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    if expires == 0 || expires > now {
+        return Ok(());
+    }
+    Err(MountError::Expired { end: engine::tickets::date::utc(expires) })
 }
 
 /// Checks the mountpoint, then connects to the host. A dropped future leaves nothing behind.
@@ -120,15 +131,15 @@ pub async fn connect(mut config: MountConfig) -> Result<Prepared, MountError> {
         OnDisconnect::Fail | OnDisconnect::Stale => OnLoss::Fail,
     };
     let client_config = ClientConfig { label, on_loss, ..ClientConfig::default() };
-    let ticket = config.ticket.clone();
-    let expires = ticket.claims.expires;
-    let connecting = lane.handle().spawn(Client::connect(ticket, client_config));
-    let connected = connecting.await.map_err(|error| MountError::Thread(error.into()))?;
-    let client = connected.map_err(|error| refusal(error, expires))?;
+    let mut memory = offline::recall(&config).await;
+    let client = offline::connect(&config, client_config, &lane, memory.as_mut()).await?;
     let root = choose(&client.welcome(), config.share.as_ref())?;
     let stats = Arc::new(Stats::default());
     let l1 = L1::new(pool.clone());
     let l2 = disk::open(config.cache.as_ref(), &pool).await;
+    if let (Some(_), Some(l2)) = (client.loss(), &l2) {
+        disk::loaded(l2).await;
+    }
     let read_config = ReadConfig {
         host_key: config.ticket.host_key,
         ahead_deadline: config.deadline,
@@ -140,16 +151,17 @@ pub async fn connect(mut config: MountConfig) -> Result<Prepared, MountError> {
     lane.handle().spawn(bound::watch(client.clone(), parts.stats.clone()));
     let vfs = Vfs::new(parts);
     lane.handle().spawn(idle::watch(vfs.clone()));
+    let notes = memory.map(|memory| Notes::start(&vfs, &lane, memory));
     if config.on_disconnect == OnDisconnect::Stale {
-        vfs.keep_last_known();
+        vfs.keep_last_known(LastKnown::new(KNOWN_BYTES_MAX));
     }
     let asking = vfs.clone();
     let statfs = async move { asking.refresh_statfs(Instant::now() + CLOSE_PATIENCE).await };
     // Shown as zeroes until the next try.
-    if !matches!(lane.handle().spawn(statfs).await, Ok(Ok(()))) {
+    if client.loss().is_none() && !matches!(lane.handle().spawn(statfs).await, Ok(Ok(()))) {
         tracing::warn!("the host did not tell the state of its file system");
     }
-    Ok(Prepared { config, lock, lane, client, pool, l1, l2, vfs })
+    Ok(Prepared { config, lock, lane, client, pool, l1, l2, vfs, notes })
 }
 
 /// The mountpoint, free of dead mounts of ours, and the right to mount there.
@@ -209,7 +221,7 @@ impl Prepared {
     /// [`MountError::Attach`], [`MountError::NoFusermount`], [`MountError::Thread`].
     pub fn attach(self) -> Result<Mounted, MountError> {
         // The lock is held until the mount is in the table, where others find it.
-        let Prepared { config, lock: _lock, lane, client, pool, l1, l2, vfs } = self;
+        let Prepared { config, lock: _lock, lane, client, pool, l1, l2, vfs, notes } = self;
         let path = &config.mountpoint;
         let failed = |source: io::Error| MountError::Attach { path: path.clone(), source };
         let adapter = Adapter::new(vfs.clone(), lane.handle(), config.deadline);
@@ -233,11 +245,13 @@ impl Prepared {
             .spawn(move || serve(session, &tell, alive))
             .map_err(MountError::Thread)?;
         let lane_handle = lane.handle();
+        let began_with = notes.as_ref().and_then(|notes| notes.began_with);
         let mut mounted = Mounted {
             info,
             client: client.clone(),
             lane: Some(lane),
             l2,
+            notes,
             ended,
             gone,
             control: None,
@@ -250,7 +264,7 @@ impl Prepared {
         if let Some(error) = &read_ahead_error {
             tracing::warn!(%error, "the kernel's read-ahead stays small; sequential reads are slower for it");
         }
-        let reporter = Reporter::new(mounted.info.clone(), &config, read_ahead_error);
+        let reporter = Reporter::new(mounted.info.clone(), &config, (read_ahead_error, began_with));
         let keeper = Keeper::new(vfs.clone(), lane_handle, config.deadline, pool.stats().capacity_bytes);
         let report: Arc<dyn Fn() -> Report + Send + Sync> =
             Arc::new(move || reporter.report(&client, &vfs, &pool, &l1));
@@ -369,6 +383,9 @@ impl Mounted {
                 tracing::debug!("the host was not told of the end of the session; it will notice");
             }
             tracing::debug!("said goodbye to the host");
+        }
+        if let Some(notes) = self.notes.take() {
+            notes.finish().await;
         }
         if let Some(l2) = self.l2.take() {
             disk::close(&l2).await;

@@ -504,11 +504,8 @@ impl Inner {
             readahead.missed(at);
             readahead.whole(Extent::new(at, 1))
         };
-        let class = match plan::class_at(at, end.min(size), whole, size) {
-            SlotClass::Extent1M if self.goodput.is_slow() => SlotClass::Chunk128K,
-            class => class,
-        };
-        let key = self.block_on_disk(&reader.content, demand.version, BlockKey::at(content, class, at));
+        let key = BlockKey::at(content, plan::class_at(at, end.min(size), whole, size), at);
+        let key = self.block_to_fetch(&reader.content, demand.version, (key, at));
         Ok((key, self.fetch_demand(demand, key)?))
     }
 

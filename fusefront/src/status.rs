@@ -29,6 +29,9 @@ pub struct Report {
     pub deadline_ms: u64,
     /// Whether programs are shown what memory holds because the host is out of reach.
     pub serves_stale: bool,
+    /// That it was mounted without its host; `None` where the host was there.
+    #[serde(default)]
+    pub offline: Option<Offline>,
     /// What bounded the session in the last seconds.
     #[serde(default)]
     pub bound: BoundStatus,
@@ -57,6 +60,15 @@ pub struct Report {
     pub cache: Option<Cache>,
     /// What the kernel knows of the mount.
     pub kernel: Kernel,
+}
+
+/// A mount that began without its host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offline {
+    /// When what it began with was known, in UTC.
+    pub known_at: String,
+    /// Seconds since the host appeared; `None` while it has not.
+    pub host_appeared_s: Option<u64>,
 }
 
 /// The session with the host.
@@ -205,6 +217,7 @@ impl fmt::Display for Report {
         let noun = if self.shares.len() > 1 { "shares" } else { "share " };
         writeln!(f, "  {noun}      {} (pid {}, up {})", self.share, self.pid, Seconds(self.uptime_s))?;
         writeln!(f, "  session     {session}")?;
+        self.fmt_offline(f)?;
         self.fmt_loss(f)?;
         if session.busy_calls > 0 {
             writeln!(
@@ -267,6 +280,20 @@ impl fmt::Display for Report {
 }
 
 impl Report {
+    /// That it began without the host, and whether that is over.
+    fn fmt_offline(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(Offline { known_at, host_appeared_s }) = &self.offline else { return Ok(()) };
+        write!(
+            f,
+            "  offline     since it was mounted {} ago, from what was known on {known_at}",
+            Seconds(self.uptime_s)
+        )?;
+        match host_appeared_s {
+            Some(s) => writeln!(f, "; the host appeared {} ago", Seconds(*s)),
+            None => writeln!(f, "; the host has not appeared"),
+        }
+    }
+
     /// Why there is no session, and what that means for programs.
     fn fmt_loss(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(reason) = self.session.lost_because.as_ref().filter(|_| !self.session.connected) else {

@@ -29,6 +29,7 @@ use crate::{
 mod backoff;
 mod dial;
 mod exchange;
+mod offline;
 mod pushes;
 mod reconnect;
 mod session;
@@ -180,6 +181,8 @@ pub struct SessionStats {
     pub sent_bytes: u64,
     /// Bytes of UDP payload received.
     pub received_bytes: u64,
+    /// When the first session began; `None` where none did yet.
+    pub first_session: Option<Instant>,
     /// Sessions after the first.
     pub reconnects: u64,
     /// Calls that a busy or stopping host put off; each counts once, however often it was asked again.
@@ -237,7 +240,10 @@ struct History {
     black_holes: u64,
     sent_bytes: u64,
     received_bytes: u64,
-    reconnects: u64,
+    /// Sessions there have been.
+    sessions: u64,
+    /// When the first began.
+    first_session: Option<Instant>,
     since: Instant,
 }
 
@@ -286,7 +292,8 @@ impl Client {
             black_holes: 0,
             sent_bytes: 0,
             received_bytes: 0,
-            reconnects: 0,
+            sessions: 1,
+            first_session: Some(Instant::now()),
             since: Instant::now(),
         };
         let state = States::new(State::Connected(session.clone()));
@@ -417,7 +424,8 @@ impl Client {
             black_holes: history.black_holes + live.path.black_holes_detected,
             sent_bytes: history.sent_bytes + live.udp_tx.bytes,
             received_bytes: history.received_bytes + live.udp_rx.bytes,
-            reconnects: history.reconnects,
+            first_session: history.first_session,
+            reconnects: history.sessions.saturating_sub(1),
             busy_calls: shared.held_up.load(Ordering::Relaxed),
             host_bound: session.as_ref().and_then(|session| session.bound()),
             requests_waited: session.as_ref().map(|session| session.requests_waited()).unwrap_or_default(),
@@ -599,8 +607,10 @@ impl Shared {
         let mut history = self.history.lock();
         history.shares.learn(&session.welcome);
         history.welcome = Arc::new(history.shares.renumber(&session.welcome));
-        history.reconnects += 1;
-        history.since = Instant::now();
+        history.sessions += 1;
+        let now = Instant::now();
+        history.since = now;
+        history.first_session.get_or_insert(now);
         session.number_shares(&history.shares);
         drop(history);
         // Before any call goes over it.

@@ -72,6 +72,8 @@ pub struct L2Config {
     pub dir: PathBuf,
     /// The most that the directory takes, all processes together; at least 13 MiB.
     pub quota_bytes: u64,
+    /// Of these, what others keep files in the directory with; the same for all its processes.
+    pub reserved_bytes: u64,
     /// What the file system keeps free: the cache gives up regions below it.
     pub free_floor_bytes: u64,
     /// Bytes of offers that wait to be written at most; they keep their slots meanwhile, as do up to 8 MiB being
@@ -101,6 +103,7 @@ impl L2Config {
         L2Config {
             dir: dir.into(),
             quota_bytes,
+            reserved_bytes: 0,
             free_floor_bytes: 1 << 30,
             queue_bytes_max: 16 << 20,
             read_deadline: Duration::from_secs(2),
@@ -140,14 +143,14 @@ impl L2 {
     /// # Errors
     /// A quota below the least; a directory that cannot be made, locked or written; no thread.
     pub fn open(config: &L2Config, ring: Ring, pool: Pool) -> Result<L2, L2Error> {
-        if config.quota_bytes < QUOTA_BYTES_MIN {
-            let quota_bytes = config.quota_bytes;
-            return Err(L2Error::Quota { quota_bytes, least_bytes: QUOTA_BYTES_MIN });
+        let least_bytes = QUOTA_BYTES_MIN.saturating_add(config.reserved_bytes);
+        if config.quota_bytes < least_bytes {
+            return Err(L2Error::Quota { quota_bytes: config.quota_bytes, least_bytes });
         }
         let region_bytes = config.region_bytes();
         let regions_max = region::REGIONS_MAX as u64 * region_bytes;
         let limits = Limits {
-            regions_bytes: (config.quota_bytes - RESERVE_BYTES).min(regions_max),
+            regions_bytes: (config.quota_bytes - RESERVE_BYTES - config.reserved_bytes).min(regions_max),
             free_floor_bytes: config.free_floor_bytes,
         };
         let scratch = PoolConfig { capacity_bytes: SCRATCH_BYTES, idle_floor_bytes: 0 };

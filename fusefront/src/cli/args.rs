@@ -143,6 +143,19 @@ pub(super) struct MountOptions {
     #[serde(deserialize_with = "text::value")]
     pub(super) on_disconnect: Option<Policy>,
 
+    /// Mount also while the host is out of reach, from what earlier mounts with this flag and ticket knew and the disk
+    /// cache holds; implies --on-disconnect stale
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "WORMHOLE_OFFLINE_OK",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    #[serde(deserialize_with = "text::value")]
+    pub(super) offline_ok: Option<bool>,
+
     /// Let every user in, each by the files' modes; otherwise only the user who mounts
     #[arg(
         long,

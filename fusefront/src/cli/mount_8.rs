@@ -6,8 +6,21 @@ use std::{ffi::OsString, os::unix::ffi::OsStrExt, path::Path};
 /// The names under which mount(8) looks for a helper.
 const NAMES: [&str; 3] = ["mount.fuse.wormhole", "mount.fuse3.wormhole", "mount.wormhole"];
 /// Flags of `wormhole mount` that an option of their name stands for.
-const WITH_VALUE: [&str; 9] =
-    ["memory", "deadline", "on-disconnect", "share", "log", "log-file", "log-format", "metrics", "config"];
+const WITH_VALUE: [&str; 11] = [
+    "memory",
+    "cache-dir",
+    "cache-size",
+    "deadline",
+    "on-disconnect",
+    "share",
+    "log",
+    "log-file",
+    "log-format",
+    "metrics",
+    "config",
+];
+/// The same, without a value.
+const OFFLINE_OK: &str = "offline-ok";
 
 /// The arguments of `wormhole` that a call by mount(8) stands for; `None` for any other call. The program's own name
 /// comes first in both.
@@ -40,7 +53,9 @@ fn options(list: &OsString) -> Vec<OsString> {
     for option in text.split(',').filter(|option| !option.is_empty() && *option != "rw") {
         let (name, value) = option.split_once('=').unwrap_or((option, ""));
         let name = name.replace('_', "-");
-        if WITH_VALUE.contains(&name.as_str()) {
+        if option.replace('_', "-") == OFFLINE_OK {
+            arguments.push(format!("--{OFFLINE_OK}").into());
+        } else if WITH_VALUE.contains(&name.as_str()) {
             arguments.push(format!("--{name}={value}").into());
         } else {
             arguments.push(format!("-o{option}").into());
@@ -65,6 +80,10 @@ mod tests {
         let expected =
             "wormhole mount --daemon -onoexec -oallow_other --memory=1GiB --on-disconnect=fail @/etc/t /mnt";
         assert_eq!(of(line).as_deref(), Some(expected));
+        assert_eq!(
+            of("mount.wormhole @t /mnt -o offline_ok,cache_dir=/c").as_deref(),
+            Some("wormhole mount --daemon --offline-ok --cache-dir=/c @t /mnt")
+        );
         assert_eq!(of("mount.wormhole @t /mnt -o").as_deref(), Some("wormhole mount --daemon @t /mnt"));
     }
 

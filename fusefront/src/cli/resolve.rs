@@ -16,10 +16,10 @@ use engine::cli::{
 use wire::Ticket;
 
 use super::{
-    args::{CacheSize, MountOptions},
+    args::{CacheSize, MountOptions, Policy},
     options,
 };
-use crate::config::{Access, CACHE_BYTES_DEFAULT, CacheConfig, MountConfig};
+use crate::config::{Access, CACHE_BYTES_DEFAULT, CacheConfig, MountConfig, OnDisconnect};
 
 /// What `wormhole mount` is to do, its ticket apart.
 #[derive(Debug)]
@@ -51,6 +51,7 @@ impl MountOptions {
             cache_size: self.cache_size.or(others.cache_size),
             deadline: self.deadline.or(others.deadline),
             on_disconnect: self.on_disconnect.or(others.on_disconnect),
+            offline_ok: self.offline_ok.or(others.offline_ok),
             allow_other: self.allow_other.or(others.allow_other),
             options: self.options.or(others.options),
             share: self.share.or(others.share),
@@ -62,16 +63,37 @@ impl MountOptions {
     }
 }
 
+impl MountOptions {
+    /// Whether what a start without the host needs is asked for too.
+    fn check_offline(&self) -> Result<(), Failure> {
+        if self.offline_ok != Some(true) {
+            return Ok(());
+        }
+        let why = match (self.on_disconnect, self.cache_size) {
+            (Some(Policy::Block | Policy::Fail), _) => {
+                "--offline-ok serves stale data: leave --on-disconnect out, or say stale"
+            }
+            (_, Some(SizeOrNone(None))) => "--offline-ok needs the disk cache: give a --cache-size above 0",
+            _ if self.cache_dir.is_none() && cache_dir().is_none() => {
+                "--offline-ok needs the disk cache: give its folder with --cache-dir"
+            }
+            _ => return Ok(()),
+        };
+        Err(Failure::Usage(why.to_owned()))
+    }
+}
+
 impl MountRun {
     /// What command line and environment say, and the configuration file where they are silent.
     ///
     /// # Errors
-    /// As [`file::read`].
+    /// As [`file::read`]; [`Failure::Usage`] for what contradicts itself.
     pub(super) fn new(typed: MountOptions, config: Option<&Path>) -> Result<MountRun, Failure> {
         let options = match config {
             Some(path) => typed.or(MountOptions::read(path)?),
             None => typed,
         };
+        options.check_offline()?;
         Ok(MountRun {
             log: LogConfig::new(options.log.clone(), "warn", options.log_format),
             log_file: options.log_file.clone(),
@@ -90,6 +112,10 @@ impl MountRun {
         config.cache = cache(options.cache_dir, options.cache_size);
         config.deadline = options.deadline.map_or(config.deadline, |Time(time)| time);
         config.on_disconnect = options.on_disconnect.map_or(config.on_disconnect, Into::into);
+        config.offline_ok = options.offline_ok == Some(true);
+        if config.offline_ok {
+            config.on_disconnect = OnDisconnect::Stale;
+        }
         config.flags = asked.flags;
         config.access = if options.allow_other == Some(true) { Access::Everyone } else { asked.access };
         config
@@ -119,10 +145,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::{
-        cli::args::{Cli, Command},
-        config::OnDisconnect,
-    };
+    use crate::cli::args::{Cli, Command};
 
     const EXAMPLE: &str = include_str!("../../mount.example.toml");
 
@@ -167,6 +190,17 @@ mod tests {
         let cache = config(typed(&["--cache-dir", "/c"])).cache;
         assert_eq!(cache, Some(CacheConfig { dir: "/c".into(), quota_bytes: 10 << 30 }));
         assert_eq!(config(typed(&["-o", "allow_other,ro"])).access, Access::Everyone);
+    }
+
+    #[test]
+    fn a_start_without_the_host_is_stale_and_needs_the_disk() {
+        let offline = config(typed(&["--offline-ok", "--cache-dir", "/c"]));
+        assert_eq!((offline.offline_ok, offline.on_disconnect), (true, OnDisconnect::Stale));
+        assert!(!config(typed(&["--offline-ok=false", "--cache-dir", "/c"])).offline_ok);
+        for wrong in [["--on-disconnect", "block"], ["--on-disconnect", "fail"], ["--cache-size", "0"]] {
+            let typed = typed(&["--offline-ok", "--cache-dir", "/c", wrong[0], wrong[1]]);
+            assert!(matches!(MountRun::new(typed, None), Err(Failure::Usage(_))), "{wrong:?}");
+        }
     }
 
     #[test]

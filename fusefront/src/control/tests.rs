@@ -15,6 +15,7 @@ fn report(mountpoint: &str) -> Report {
         uptime_s: 61,
         on_disconnect: "block".to_owned(),
         deadline_ms: 30_000,
+        offline: None,
         serves_stale: false,
         session: Session {
             lost_because: None,

@@ -3,13 +3,15 @@
 use std::{error::Error, time::Duration};
 
 use engine::cache::{L2, l2::L2Config};
-use tokio::task::spawn_blocking;
+use tokio::{task::spawn_blocking, time::timeout};
 use uring::{Backend, Pool, Ring, RingConfig};
 
-use crate::config::CacheConfig;
+use crate::{config::CacheConfig, keeper, snapshot};
 
 /// How long the cache may take to write what it still has, when the mount ends.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long what the cache holds may take to be found, before a mount begins without its host.
+const LOAD_PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes that may wait for the disk, and their slots with them: an eighth of the memory, within these bounds.
 const QUEUE_BYTES: (usize, usize) = (1 << 20, 16 << 20);
 
@@ -18,6 +20,7 @@ pub(super) async fn open(config: Option<&CacheConfig>, pool: &Pool) -> Option<L2
     let CacheConfig { dir, quota_bytes } = config?.clone();
     let mut config = L2Config::new(&dir, quota_bytes);
     let (least, most) = QUEUE_BYTES;
+    config.reserved_bytes = snapshot::reserve_bytes(quota_bytes);
     config.queue_bytes_max = (pool.stats().capacity_bytes / 8).clamp(least, most);
     let pool = pool.clone();
     // It waits for locks and reads a directory.
@@ -25,9 +28,7 @@ pub(super) async fn open(config: Option<&CacheConfig>, pool: &Pool) -> Option<L2
     match opened {
         Ok(Ok(l2)) => Some(l2),
         Ok(Err(error)) => {
-            let reason =
-                std::iter::successors(Some(&*error as &(dyn Error + 'static)), |&error| error.source());
-            let reason = reason.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+            let reason = engine::error::one_line(&*error);
             tracing::warn!(dir = %dir.display(), reason, "no cache on the disk: all comes from the host");
             None
         }
@@ -35,6 +36,13 @@ pub(super) async fn open(config: Option<&CacheConfig>, pool: &Pool) -> Option<L2
             tracing::error!(%error, "the disk cache could not be opened");
             None
         }
+    }
+}
+
+/// Waits until what earlier mounts left is found: without a host, what is not found yet could not be read.
+pub(super) async fn loaded(l2: &L2) {
+    if !matches!(timeout(LOAD_PATIENCE, keeper::loaded(l2)).await, Ok(Ok(()))) {
+        tracing::warn!("the disk cache is still being looked through: not all that it holds can be read yet");
     }
 }
 

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use engine::cache::{L1, l2::L2Stats};
+use engine::{
+    cache::{L1, l2::L2Stats},
+    tickets::date,
+};
 use tokio::time::Instant;
 use transport::Client;
 use uring::Pool;
@@ -17,7 +20,7 @@ use crate::{
     config::{MountConfig, OnDisconnect},
     mountinfo::MountInfo,
     stats::Stats,
-    status::{Cache, Kernel, Memory, Reads, Report, Session},
+    status::{Cache, Kernel, Memory, Offline, Reads, Report, Session},
     vfs::Vfs,
 };
 
@@ -28,18 +31,25 @@ pub(super) struct Reporter {
     deadline: Duration,
     read_ahead_error: Option<String>,
     cache_dir: Option<PathBuf>,
+    began_with: Option<Duration>,
     mounted: Instant,
 }
 
 impl Reporter {
-    /// For a mount made now; `read_ahead_error` says why the kernel's read-ahead could not be raised.
-    pub(super) fn new(info: MountInfo, config: &MountConfig, read_ahead_error: Option<String>) -> Reporter {
+    /// For a mount made now; `read_ahead_error` says why the kernel's read-ahead could not be raised, `began_with` when
+    /// what it began with in place of the host was known.
+    pub(super) fn new(
+        info: MountInfo,
+        config: &MountConfig,
+        (read_ahead_error, began_with): (Option<String>, Option<Duration>),
+    ) -> Reporter {
         Reporter {
             info,
             on_disconnect: config.on_disconnect,
             deadline: config.deadline,
             read_ahead_error,
             cache_dir: config.cache.as_ref().map(|cache| cache.dir.clone()),
+            began_with,
             mounted: Instant::now(),
         }
     }
@@ -61,6 +71,10 @@ impl Reporter {
             on_disconnect: self.on_disconnect.as_str().to_owned(),
             deadline_ms: u64::try_from(self.deadline.as_millis()).unwrap_or(u64::MAX),
             serves_stale: vfs.serves_stale(),
+            offline: self.began_with.map(|known| Offline {
+                known_at: date::utc(known.as_secs()),
+                host_appeared_s: client.stats().first_session.map(|since| since.elapsed().as_secs()),
+            }),
             bound: bound::status(&stats.recent.lock(), client.stats().host_bound),
             reads: reads(stats),
             stages: stats.read_stages.status(rtt),

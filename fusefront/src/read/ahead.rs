@@ -40,12 +40,11 @@ impl Inner {
         let mut all = true;
         for_each_block(*extent, version.size, |at| {
             let class = match is_whole {
-                true if self.goodput.is_slow() => SlotClass::Chunk128K,
                 true => SlotClass::Extent1M,
                 false => plan::class_at(at, end, Whole::Never, version.size.0),
             };
             let key = BlockKey::at(reader.content.key(), class, at);
-            let key = self.block_on_disk(&reader.content, version, key);
+            let key = self.block_to_fetch(&reader.content, version, (key, at));
             all &= self.fetch_block_ahead(reader, version, key, ahead_for);
             Some(key.extent(version.size).end().0)
         });

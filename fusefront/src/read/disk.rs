@@ -23,15 +23,27 @@ struct Candidate {
 }
 
 impl Inner {
-    /// The block to fetch in place of a small one whose chunk is on the disk and was not checked yet: a chunk is
-    /// checked as a whole.
-    pub(super) fn block_on_disk(&self, content: &Content, version: &Version, key: BlockKey) -> BlockKey {
+    /// The block to fetch for the byte at `at` in place of one that would do.
+    ///
+    /// In place of a small one its chunk, where that is on the disk and was not checked yet: a chunk is checked as a
+    /// whole. In place of an extent one chunk of it where the path is slow, and where the host is away and the disk has
+    /// not all of the extent: what it has is to be read.
+    pub(super) fn block_to_fetch(
+        &self,
+        content: &Content,
+        version: &Version,
+        (key, at): (BlockKey, u64),
+    ) -> BlockKey {
         let chunk = SlotClass::Chunk128K;
-        if key.class >= chunk {
-            return key;
-        }
-        let Some((disk, kept_as)) = self.disk_of(content, version) else { return key };
         let wanted = key.extent(version.size);
+        let disk = self.disk_of(content, version);
+        if key.class > chunk {
+            let is_whole =
+                || disk.is_some_and(|(disk, kept_as)| disk.covered(kept_as, wanted) == wanted.len.0);
+            let in_chunks = self.goodput.is_slow() || (self.client.loss().is_some() && !is_whole());
+            return if in_chunks { BlockKey::at(key.content, chunk, at) } else { key };
+        }
+        let Some((disk, kept_as)) = disk.filter(|_| key.class < chunk) else { return key };
         match disk.find(kept_as, wanted) {
             Some(found) if found.extent() != wanted => BlockKey::at(key.content, chunk, wanted.start.0),
             _ => key,

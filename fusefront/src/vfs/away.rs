@@ -239,7 +239,8 @@ impl Inner {
         error: VfsError,
     ) -> Result<(Attr, Page), VfsError> {
         let mut state = self.state.lock();
-        let (Some(known), Some(id), true) = (&mut state.known, target.id, is_lost(&error) && cookie == 0) else {
+        let (Some(known), Some(id), true) = (&mut state.known, target.id, is_lost(&error) && cookie == 0)
+        else {
             return Err(error);
         };
         known.listing((target.share, id)).ok_or(error)
@@ -255,7 +256,9 @@ impl Inner {
                 shares.iter().find(|share| share.id == target.share).map(|share| share.root)
             }
         };
-        let (Some(known), Some(root), true) = (&state.known, root, is_lost(&error)) else { return Err(error) };
+        let (Some(known), Some(root), true) = (&state.known, root, is_lost(&error)) else {
+            return Err(error);
+        };
         let names = target.path.as_bytes().split(|&byte| byte == b'/').filter(|name| !name.is_empty());
         let mut at = root;
         for name in names {

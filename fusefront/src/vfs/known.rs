@@ -15,6 +15,7 @@ use super::dir::Page;
 pub use part::{Damaged, Parts};
 pub use record::Extra;
 use record::{Leads, Record};
+pub use record::{read_attr, write_attr};
 
 /// Memory for what is known where nothing less is asked for: about 250,000 names.
 pub const KNOWN_BYTES_MAX: usize = 32 << 20;
@@ -121,14 +122,22 @@ impl LastKnown {
     }
 
     /// Notes what is beside the attributes of the file `id` that a name leads to.
-    pub fn note_extra(&mut self, (folder, name): (Folder, &[u8]), id: FileId, extra: Extra<'_>, value: &[u8]) {
+    pub fn note_extra(
+        &mut self,
+        (folder, name): (Folder, &[u8]),
+        id: FileId,
+        extra: Extra<'_>,
+        value: &[u8],
+    ) {
         let fs = folder.1.fs;
         if self.find(folder, name).is_none_or(|known| known.id != id) {
             return;
         }
         self.touch(folder);
         let Some(names) = self.folders.get_mut(&folder) else { return };
-        let Some(old) = names.records.get(name).filter(|old| old.extra(extra, fs) != Some(value)) else { return };
+        let Some(old) = names.records.get(name).filter(|old| old.extra(extra, fs) != Some(value)) else {
+            return;
+        };
         let Some(new) = old.with_extra(extra, value, fs) else { return };
         let (before, after) = (old.bytes().len(), new.bytes().len());
         names.records.replace(new);

@@ -223,6 +223,13 @@ impl Vfs {
     ) -> Result<(Attr, Arc<Page>), VfsError> {
         let named = target.clone();
         let request = Request::List { target, cookie, bytes_max: PAGE_BYTES, lease: None };
+        let listing = match self.0.call_node(request, deadline).await {
+            Ok(Reply::Listing(listing)) => listing,
+            Ok(other) => return Err(unexpected(&other)),
+            Err(error) => {
+                let (dir, page) = self.0.page_away(&named, cookie, error)?;
+                return Ok((dir, Arc::new(page)));
+            }
         };
         let page = Page { start: cookie, entries: listing.entries, end: listing.end };
         page.check()?;

@@ -149,6 +149,17 @@ impl Vfs {
         }
     }
 
+    /// All shares of the newest session, with their roots as known last.
+    pub(crate) fn last_shares(&self) -> Vec<ShareInfo> {
+        let mut state = self.0.state.lock();
+        let mut shares = state.shares_of(&self.0).to_owned();
+        if let MountRoot::Share(mounted) = &self.0.root {
+            let known = shares.iter_mut().find(|share| share.id == mounted.id && share.name == mounted.name);
+            known.into_iter().for_each(|share| share.root = state.root);
+        }
+        shares
+    }
+
     /// The attributes of the folder that holds the shares; asks nobody.
     pub(super) fn folder_attr(&self) -> Result<NodeAttr, VfsError> {
         let mut state = self.0.state.lock();

@@ -13,6 +13,7 @@ mod failure;
 mod hostile;
 mod life;
 mod logs;
+mod offline;
 mod options;
 mod process;
 mod reads;

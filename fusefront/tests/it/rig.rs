@@ -113,6 +113,11 @@ impl Rig {
         self.host.take().unwrap().stop().unwrap();
     }
 
+    /// Has the host refuse a ticket from now on.
+    pub(crate) fn revoke(&self, id: wire::TicketId) {
+        self.host.as_ref().unwrap().revoke(id).unwrap();
+    }
+
     /// The shares that the host has when it starts again.
     pub(crate) fn reshare(&mut self, shares: &[(&str, &str)]) {
         self.config.shares = share_configs(self.folder.path(), shares);

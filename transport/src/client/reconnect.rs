@@ -19,6 +19,15 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// The pause after a refusal, which rarely changes by itself.
 const PAUSE_REFUSED: Duration = Duration::from_secs(30);
 
+/// Makes the first session where there is none yet, for `reason`, and then does as [`run`].
+pub(super) async fn begin(shared: Arc<Shared>, reason: Arc<str>) {
+    let Some(first) = again(&shared, &reason, false).await else { return };
+    tracing::info!(session = first.welcome.session, peer = %first.peer(), "connected");
+    let first = Arc::new(first);
+    shared.adopt(&first);
+    run(shared, first).await;
+}
+
 /// Replaces each lost session by a new one until the client is closed.
 pub(super) async fn run(shared: Arc<Shared>, first: Arc<Session>) {
     let mut session = first;

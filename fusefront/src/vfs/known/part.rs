@@ -5,7 +5,9 @@ use wire::{
     cursor::{Reader, Writer},
 };
 
-use super::{FOLDER_OVERHEAD_BYTES, Folder, LastKnown, Names, RECORD_OVERHEAD_BYTES, Record, record::RECORD_BYTES_MAX};
+use super::{
+    FOLDER_OVERHEAD_BYTES, Folder, LastKnown, Names, RECORD_OVERHEAD_BYTES, Record, record::RECORD_BYTES_MAX,
+};
 
 /// Bytes of a snapshot put together at once, under the lock of the tree: some tens of microseconds.
 const PART_BYTES: usize = 64 << 10;
@@ -53,7 +55,7 @@ impl LastKnown {
         true
     }
 
-    /// Takes in what a snapshot has: all of it is older than what is known.
+    /// Takes in what a snapshot has.
     ///
     /// # Errors
     /// [`Damaged`]: nothing of it is taken in then.
@@ -62,9 +64,21 @@ impl LastKnown {
         while let Some(folder) = read_folder(from)? {
             folders.push(folder);
         }
-        // The one used last first, as far as there is room: each is put behind the others.
+        self.take_in_folders(folders.into_iter().rev());
+        Ok(())
+    }
+
+    /// Takes in what another mount knew: of folders that are known here, nothing.
+    pub fn take_in(&mut self, mut other: LastKnown) {
+        let folders = std::mem::take(&mut other.by_use).into_values().rev();
+        let folders: Vec<_> = folders.filter_map(|folder| other.folders.remove_entry(&folder)).collect();
+        self.take_in_folders(folders.into_iter());
+    }
+
+    /// Takes in folders, the one used last first, as far as there is room: all of them are older than those known.
+    fn take_in_folders(&mut self, folders: impl Iterator<Item = (Folder, Names)>) {
         let mut at = self.by_use.keys().next().copied().unwrap_or(self.uses);
-        for (folder, names) in folders.into_iter().rev() {
+        for (folder, names) in folders {
             if self.bytes + names.bytes > self.bytes_max {
                 break;
             }
@@ -76,7 +90,6 @@ impl LastKnown {
             self.by_use.insert(at, folder);
             self.folders.insert(folder, Names { used: at, ..names });
         }
-        Ok(())
     }
 }
 

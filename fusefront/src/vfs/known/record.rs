@@ -5,7 +5,11 @@ use std::{
     hash::{Hash, Hasher},
 };
 
-use wire::{Attr, ByteLen, FileId, FileKind, Timestamp, limits};
+use wire::{
+    Attr, ByteLen, FileId, FileKind, Timestamp,
+    cursor::{Reader, Writer},
+    limits,
+};
 
 /// Bytes of extras that one name may have: the longest text of a symlink, and as much again.
 const EXTRA_BYTES_MAX: usize = 8 << 10;
@@ -162,6 +166,19 @@ impl PartialEq for Record {
 }
 
 impl Eq for Record {}
+
+/// Puts attributes by themselves.
+pub fn write_attr(attr: &Attr, out: &mut Writer) {
+    let mut bytes = Vec::new();
+    put_leads(&mut bytes, &Leads { kind: attr.kind, attr: Some(*attr) }, 0);
+    out.short_bytes(&bytes);
+}
+
+/// Takes them.
+pub fn read_attr(from: &mut Reader<'_>) -> Option<Attr> {
+    let mut bytes = from.short_bytes(RECORD_BYTES_MAX, "attributes").ok()?;
+    take_leads(&mut bytes, 0)?.attr
+}
 
 fn kind_number(kind: FileKind) -> u8 {
     let at = FileKind::ALL.iter().position(|&other| other == kind);

@@ -176,9 +176,9 @@ impl Vfs {
         error: VfsError,
     ) -> Result<Bytes, VfsError> {
         let state = self.0.state.lock();
-        match (&state.known, state.known_as(node)) {
-            (Some(known), Some(((folder, name), id))) if is_lost(&error) => {
-                known.extra((folder, name), id, extra).map(Bytes::copy_from_slice).ok_or(error)
+        match (&state.known, KnownBy::of(&state.nodes, node)) {
+            (Some(known), Some(by)) if is_lost(&error) => {
+                known.extra(by.place(), by.id, extra).map(Bytes::copy_from_slice).ok_or(error)
             }
             _ => Err(error),
         }
@@ -219,8 +219,8 @@ impl Inner {
     pub(super) fn note_extra(&self, node: NodeId, extra: Extra<'_>, value: &[u8]) {
         let state = &mut *self.state.lock();
         let Some(known) = &mut state.known else { return };
-        if let Some(((folder, name), id)) = place_of(&state.nodes, node) {
-            known.note_extra((folder, name), id, extra, value);
+        if let Some(by) = KnownBy::of(&state.nodes, node) {
+            known.note_extra(by.place(), by.id, extra, value);
         }
     }
 
@@ -287,13 +287,10 @@ impl State {
     /// Takes note of what the host says of a node, if its name is known.
     pub(super) fn renew_known(&mut self, node: NodeId, attr: Attr) {
         let Some(known) = &mut self.known else { return };
-        if let Some(((folder, name), _)) = place_of(&self.nodes, node) {
+        if let Some(by) = KnownBy::of(&self.nodes, node) {
+            let (folder, name) = by.place();
             known.renew(folder, name, attr);
         }
-    }
-
-    fn known_as(&self, node: NodeId) -> Option<((Folder, &[u8]), FileId)> {
-        place_of(&self.nodes, node)
     }
 
     fn folder(&self, node: NodeId) -> Option<Folder> {
@@ -329,14 +326,27 @@ fn folder_of(nodes: &NodeTable, node: NodeId) -> Option<Folder> {
     Some((nodes.share(node)?, nodes.file(node).ok()?.0?))
 }
 
-/// The folder and the name that a node is known by, and which file it is.
-fn place_of(nodes: &NodeTable, node: NodeId) -> Option<((Folder, &[u8]), FileId)> {
-    let (_, id) = folder_of(nodes, node)?;
-    if nodes.is_share_root(node) {
-        return Some(((folder_of(nodes, node)?, ITSELF), id));
+/// What a node is known by.
+struct KnownBy {
+    folder: Folder,
+    /// `None` for the root of a share, which is known by itself.
+    name: Option<Name>,
+    id: FileId,
+}
+
+impl KnownBy {
+    fn of(nodes: &NodeTable, node: NodeId) -> Option<KnownBy> {
+        let own @ (_, id) = folder_of(nodes, node)?;
+        if nodes.is_share_root(node) {
+            return Some(KnownBy { folder: own, name: None, id });
+        }
+        let folder = folder_of(nodes, nodes.parent(node).ok()?)?;
+        Some(KnownBy { folder, name: Some(nodes.name(node)?), id })
     }
-    let folder = folder_of(nodes, nodes.parent(node).ok()?)?;
-    Some(((folder, nodes.name(node)?.as_bytes()), id))
+
+    fn place(&self) -> (Folder, &[u8]) {
+        (self.folder, self.name.as_ref().map_or(ITSELF, Name::as_bytes))
+    }
 }
 
 #[cfg(test)]

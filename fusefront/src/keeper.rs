@@ -4,7 +4,10 @@ mod warm;
 
 use std::time::Duration;
 
-use engine::cache::{L2, l2::VerifyProgress};
+use engine::cache::{
+    FileKey, L2,
+    l2::{PINS_MAX, VerifyProgress},
+};
 use tokio::{
     runtime::Handle,
     sync::mpsc,
@@ -17,6 +20,7 @@ use crate::{
     error::VfsError,
     vfs::{
         Vfs,
+        known::LastKnown,
         walk::{Step, Walk, WalkError, Walked},
     },
 };
@@ -54,7 +58,10 @@ impl Keeper {
         let disk = self.vfs.l2().ok_or(no_cache)?.clone();
         match request {
             Request::Verify => verify(&disk, |progress| drop(tell.try_send(Event::Progress(progress)))).await,
-            Request::Clear => clear(&disk).await,
+            Request::Clear => {
+                self.vfs.with_known(LastKnown::clear);
+                clear(&disk).await
+            }
             Request::Warm(paths) => {
                 loaded(&disk).await?;
                 let keeper = self.clone();
@@ -86,6 +93,8 @@ impl Keeper {
 
     async fn pin(&self, disk: &L2, paths: Vec<Vec<u8>>, is_pin: bool, tell: &Tell) -> Result<Done, String> {
         let mut done = Done::default();
+        // Set at the end, all with one write.
+        let mut files = Vec::new();
         for path in paths {
             let mut walk = Walk::new(&self.vfs, &path, self.deadline);
             while let Some(step) = walk.next().await.map_err(|error| out_of_reach(&error))? {
@@ -102,12 +111,16 @@ impl Keeper {
                     problem(tell, walked.path, NO_BIRTH.to_owned()).await;
                     continue;
                 };
-                let pinned = if is_pin { disk.pin(file).await } else { disk.unpin(file).await };
-                pinned.map_err(|error| error.to_string())?;
                 done.files += 1;
+                files.push(file);
+                if files.len() > PINS_MAX {
+                    // No more than these can be pinned: this says so, or makes room for the rest.
+                    set_pins(disk, std::mem::take(&mut files), is_pin).await?;
+                }
                 drop(tell.try_send(Event::Progress(Progress { items: done.files, ..Progress::default() })));
             }
         }
+        set_pins(disk, files, is_pin).await?;
         Ok(done)
     }
 
@@ -124,6 +137,11 @@ impl Keeper {
         }
         Ok(())
     }
+}
+
+async fn set_pins(disk: &L2, files: Vec<FileKey>, is_pin: bool) -> Result<(), String> {
+    let set = if is_pin { disk.pin_all(files).await } else { disk.unpin_all(files).await };
+    set.map_err(|error| error.to_string())
 }
 
 /// Why nothing of a file is kept.

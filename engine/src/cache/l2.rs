@@ -42,6 +42,7 @@ use uring::{Pool, PoolConfig, Ring, Slot};
 use wire::chunk::{ChunkIndex, ContentHash};
 use wire::{CHUNK_BYTES, Extent};
 
+pub use dir::PINS_MAX;
 pub use error::L2Error;
 pub use read::{Found, Hit, Miss};
 pub use stats::L2Stats;
@@ -334,7 +335,16 @@ impl L2 {
     /// # Errors
     /// Too many pins; a directory that cannot be written; a store that is closed or late.
     pub async fn pin(&self, file: FileKey) -> Result<(), L2Error> {
-        answered(&self.commands, ANSWER_WITHIN, |reply| Command::Pin { file, is_pinned: true, reply }).await?
+        self.pin_all(vec![file]).await
+    }
+
+    /// [`L2::pin`] of many files at once: all of them or none, and one write.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn pin_all(&self, files: Vec<FileKey>) -> Result<(), L2Error> {
+        answered(&self.commands, ANSWER_WITHIN, |reply| Command::Pin { files, is_pinned: true, reply })
+            .await?
     }
 
     /// Ends [`L2::pin`].
@@ -342,7 +352,15 @@ impl L2 {
     /// # Errors
     /// As there.
     pub async fn unpin(&self, file: FileKey) -> Result<(), L2Error> {
-        answered(&self.commands, ANSWER_WITHIN, |reply| Command::Pin { file, is_pinned: false, reply })
+        self.unpin_all(vec![file]).await
+    }
+
+    /// [`L2::unpin`] of many files at once.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn unpin_all(&self, files: Vec<FileKey>) -> Result<(), L2Error> {
+        answered(&self.commands, ANSWER_WITHIN, |reply| Command::Pin { files, is_pinned: false, reply })
             .await?
     }
 

@@ -20,7 +20,7 @@ use serde::Serialize;
 use super::{resolve, run::only};
 use crate::{
     control::{self, Answering, Done, Event, PATH_BYTES_MAX, Request},
-    keeper,
+    keeper, snapshot,
     status::{Bytes, Cache},
 };
 use folder::Folder;
@@ -237,7 +237,11 @@ fn on_caches(args: &WhichArgs, what: &'static str, request: &Request) -> Result<
             let progress = |at| show.progress(&at);
             Ok(folder.with(async |disk| match request {
                 Request::Verify => keeper::verify(disk, progress).await,
-                _ => keeper::clear(disk).await,
+                _ => {
+                    snapshot::remove_all(&dir)
+                        .map_err(|error| format!("what its mounts knew stays: {error}"))?;
+                    keeper::clear(disk).await
+                }
             })?)
         }
     }

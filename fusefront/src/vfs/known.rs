@@ -80,6 +80,14 @@ impl LastKnown {
         }
     }
 
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.folders.clear();
+        self.by_use.clear();
+        self.bytes = 0;
+        self.changes += 1;
+    }
+
     /// Names held.
     pub fn names(&self) -> usize {
         self.folders.values().map(|names| names.records.len()).sum()

@@ -128,6 +128,9 @@ fn all_that_was_read_is_read_without_the_host_and_its_changes_are_seen_when_it_a
     let mount = tree.mount();
     let seen = look(mount.path()).unwrap();
     assert_eq!(seen, look(tree.rig.folder.path()).unwrap(), "the host's tree");
+    let pinned = |mount: &Mount| tree.rig.status(mount).cache.unwrap().pinned_files;
+    assert!(tree.rig.run(&["cache", "pin", mount.join("a/b").to_str().unwrap()]).status.success());
+    assert_eq!(pinned(&mount), 41);
     tree.unmount(mount);
     // A mount that reads nothing takes nothing away.
     tree.unmount(tree.mount());
@@ -140,6 +143,9 @@ fn all_that_was_read_is_read_without_the_host_and_its_changes_are_seen_when_it_a
     let report = tree.rig.status(&mount);
     assert!(report.serves_stale && !report.session.connected && report.session.reconnects == 0);
     assert_eq!(report.offline.unwrap().host_appeared_s, None);
+    let unpinned = tree.rig.run(&["cache", "unpin", mount.join("a/b").to_str().unwrap()]);
+    assert!(unpinned.status.success(), "{unpinned:?}");
+    assert_eq!(tree.rig.status(&mount).cache.unwrap().pinned_files, 0);
     // Never "no such file": nobody can say so.
     assert_eq!(errno(fs::metadata(mount.join("a/never"))), Some(EIO));
     assert_eq!(errno(File::options().write(true).open(mount.join("chunk"))), Some(nix::libc::EROFS));

@@ -21,6 +21,7 @@ use uring::{Pool, SlotClass};
 
 use super::error::L2Error;
 use super::format::BLOCK_BYTES;
+use crate::cache::key::FileKey;
 
 /// How long the directory's lock is waited for. Its holders keep it for milliseconds; one that is stopped must not
 /// stop us.
@@ -29,7 +30,7 @@ const LOCK_RETRY: Duration = Duration::from_millis(2);
 /// The file of pins: 8 bytes each.
 const PINS: &str = "pins";
 /// Pinned files at most: their file is part of the quota's reserve.
-pub(super) const PINS_MAX: usize = 65_536;
+pub const PINS_MAX: usize = 65_536;
 /// Processes on one directory at most.
 const MEMBERS_MAX: u32 = 1024;
 
@@ -180,11 +181,15 @@ impl Dir {
         }
     }
 
-    /// Pins a file or ends that, for all processes; `false` when so many are pinned already.
-    pub(super) fn pin(&self, file: u64, is_pinned: bool) -> io::Result<bool> {
+    /// Pins files or ends that, for all processes, with one write; `false`, and no file pinned, where there would be too
+    /// many.
+    pub(super) fn pin(&self, files: &[FileKey], is_pinned: bool) -> io::Result<bool> {
         let _guard = self.guard()?;
         let mut pins = self.pins()?;
-        let is_changed = if is_pinned { pins.insert(file) } else { pins.remove(&file) };
+        let mut is_changed = false;
+        for FileKey(file) in files {
+            is_changed |= if is_pinned { pins.insert(*file) } else { pins.remove(file) };
+        }
         if pins.len() > PINS_MAX {
             return Ok(false);
         }

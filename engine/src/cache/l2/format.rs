@@ -69,6 +69,11 @@ impl Record {
         Place { region: self.region.get(), block: self.block.get(), len: self.len.get() }
     }
 
+    /// The same without bytes, which no scan takes for a chunk.
+    fn struck(self) -> Record {
+        Record { len: 0.into(), hash: [0; 32], ..self }
+    }
+
     pub(super) fn hash(&self) -> ContentHash {
         ContentHash(self.hash)
     }
@@ -115,6 +120,13 @@ impl Page {
         let count = self.count.get();
         self.records[count as usize] = record;
         self.count = (count + 1).into();
+    }
+
+    /// Strikes a record out: its place stays taken.
+    pub(super) fn strike(&mut self, number: usize) {
+        if let Some(record) = self.records.get_mut(number) {
+            *record = record.struck();
+        }
     }
 
     /// Makes it what is written next: a new sequence number, and the checksum over all of it.

@@ -55,6 +55,16 @@ impl Pages {
         }
     }
 
+    /// Strikes a record out, if its page is here, so that it is not found in another life.
+    pub(super) fn strike(&mut self, at: PageNo, number: usize, is_it: impl Fn(&Record) -> bool) {
+        if let Some(held) = self.held.get_mut(&at)
+            && held.page.records().get(number).is_some_and(is_it)
+        {
+            held.page.strike(number);
+            held.is_dirty = true;
+        }
+    }
+
     /// Pages to be written: the full ones, or all with something new.
     pub(super) fn dirty(&self, full_only: bool) -> Vec<PageNo> {
         let wanted = |held: &Held| held.is_dirty && (!full_only || held.page.is_full());

@@ -301,6 +301,7 @@ impl Shared {
                 if is_corrupt(part) {
                     self.counters.corrupt.add(1);
                     state.remove_at(found.content, part.chunk, part.spot);
+                    state.strike(found.content, part.chunk, part.spot);
                 } else if let Some(number) = state.index.find(found.content.file(), part.chunk)
                     && state.index.get(number).spot() == part.spot
                 {

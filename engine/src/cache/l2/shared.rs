@@ -113,6 +113,15 @@ impl State {
         }
     }
 
+    /// Strikes a record out of its index page, which is here since the record was read for its check; the store's next look
+    /// around writes the page.
+    pub(super) fn strike(&mut self, content: ContentKey, chunk: u32, spot: Spot) {
+        if let Some((page, number)) = self.page_of(spot.home, spot.slot) {
+            let is_it = |record: &Record| record.content() == content && record.chunk() == Some(chunk);
+            self.pages.strike(page, number, is_it);
+        }
+    }
+
     /// Has a record checked again at its next read.
     pub(super) fn doubt(&mut self, entry: &Entry) {
         let Some(number) = self.index.find(entry.content().file(), entry.chunk) else { return };

@@ -44,7 +44,7 @@ pub(super) enum Command {
         reply: oneshot::Sender<u64>,
     },
     Pin {
-        file: FileKey,
+        files: Vec<FileKey>,
         is_pinned: bool,
         reply: oneshot::Sender<Result<(), L2Error>>,
     },
@@ -129,8 +129,8 @@ impl Store {
                 let moved = self.rekey(old, new, &chunks).await;
                 let _ = reply.send(moved);
             }
-            Command::Pin { file, is_pinned, reply } => {
-                let _ = reply.send(self.pin(file, is_pinned));
+            Command::Pin { files, is_pinned, reply } => {
+                let _ = reply.send(self.pin(&files, is_pinned));
             }
             Command::Close(reply) => drop(reply),
         }
@@ -242,9 +242,9 @@ impl Store {
         Ok(())
     }
 
-    fn pin(&mut self, file: FileKey, is_pinned: bool) -> Result<(), L2Error> {
+    fn pin(&mut self, files: &[FileKey], is_pinned: bool) -> Result<(), L2Error> {
         let failed = |source| L2Error::Dir { path: self.dir.path().to_owned(), source };
-        if !self.dir.pin(file.0, is_pinned).map_err(failed)? {
+        if !self.dir.pin(files, is_pinned).map_err(failed)? {
             return Err(L2Error::Pins { most: super::dir::PINS_MAX });
         }
         let pins = self.dir.pins().map_err(failed)?;

@@ -37,7 +37,8 @@ async fn what_is_read_often_or_pinned_outlasts_eviction() {
     for file in [hot, pinned, cold] {
         shelf.fill(&l2, file).await;
     }
-    l2.pin(pinned.key().file()).await.unwrap();
+    l2.pin_all(vec![pinned.key().file(), File::new(999, 1).key().file()]).await.unwrap();
+    l2.unpin(File::new(999, 1).key().file()).await.unwrap();
     for i in 10..100 {
         shelf.fill(&l2, File::new(i, MIB)).await;
         for _ in 0..2 {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use nix::mount::{MsFlags, mount};
 use uring::{
     RingConfig,
     testing::{DiskFaults, FaultyDisk},
@@ -209,6 +210,48 @@ async fn a_full_file_system_is_lived_with() {
     let l2 = shelf.open_with(&L2Config { free_floor_bytes: 8 * MIB, ..shelf.config(64) });
     until(|| l2.stats().regions == 3).await;
     assert_eq!(File::new(59, MIB).check(&l2).await, MIB);
+    l2.close(PATIENCE).await.unwrap();
+    until(|| shelf.pool.stats().lent_bytes == 0).await;
+}
+
+/// Makes a place read-only for whoever opens something there, until the answer drops. The kernel remounts nothing that is
+/// open for writing, so the same folder is mounted over itself.
+fn read_only(from: &std::path::Path, at: std::path::PathBuf) -> Option<Mounted> {
+    let over = Mounted::bind(from, at.clone())?;
+    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+    mount(None::<&str>, &at, None::<&str>, flags, None::<&str>).unwrap();
+    Some(over)
+}
+
+#[tokio::test]
+async fn a_file_system_that_turns_read_only_after_the_start_costs_only_what_is_new() {
+    let shelf = Shelf::new();
+    let disk = shelf.dir.path().join("disk");
+    let Some(_disk) = Mounted::with(disk.clone(), "size=64m") else { return };
+    let Some(_mounted) = Mounted::bind(&disk, shelf.path()) else { return };
+    // Long enough that nothing is tried before it was looked at.
+    let config = L2Config { retry_after: Duration::from_millis(500), ..shelf.config(40) };
+    let l2 = shelf.open_with(&config);
+    let (kept, after) = (File::new(1, 3 * MIB), File::new(100, MIB));
+    shelf.fill(&l2, kept).await;
+    let Some(over) = read_only(&disk, shelf.path()) else { return };
+    let mut numbers = 2..;
+    // The region at hand is open; the next one cannot be made.
+    let filling = async {
+        while l2.stats().degraded.is_none() {
+            offer(&l2, &shelf, File::new(numbers.next().unwrap(), MIB)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, filling).await.expect("it is noticed");
+    let degraded = l2.stats().degraded.unwrap_or_default();
+    assert!(degraded.contains("Read-only file system"), "{degraded}");
+    assert!(l2.pin(kept.key().file()).await.is_err(), "pins cannot be written, which is said");
+    assert_eq!(kept.check(&l2).await, 3 * MIB, "what is there is read");
+    drop(over);
+    let bytes = shelf.slot_of(after, 0).await;
+    until(|| l2.offer(after.key(), ChunkIndex(0), bytes.clone()) == Offered::Queued).await;
+    l2.flush(PATIENCE).await.unwrap();
+    assert_eq!((after.check(&l2).await, l2.stats().degraded), (MIB, None));
     l2.close(PATIENCE).await.unwrap();
     until(|| shelf.pool.stats().lent_bytes == 0).await;
 }

@@ -143,6 +143,14 @@ async fn verify_finds_and_drops_what_went_bad() {
     assert_eq!((verified.good, verified.bad, verified.unread), (31, 1, 0));
     assert_eq!(last.unwrap().records, 32);
     assert_eq!(file.check(&l2).await, 4 * MIB - CHUNK_BYTES);
+    l2.close(PATIENCE).await.unwrap();
+    let l2 = shelf.open_with(&L2Config { direct: DirectIo::Off, ..shelf.config(64) });
+    until(|| !l2.stats().is_loading).await;
+    let again = l2.verify_all(|_| ()).await;
+    assert_eq!((again.good, again.bad, again.unread), (31, 0, 0), "what was bad stays dropped");
+    // It comes again, and is written elsewhere.
+    shelf.fill(&l2, file).await;
+    assert_eq!(file.check(&l2).await, 4 * MIB);
 }
 
 #[tokio::test]

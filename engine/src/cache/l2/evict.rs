@@ -36,6 +36,10 @@ impl Store {
         self.flush_pages(false).await;
         // Growing comes before the spare one, so that a process below its share asks for more.
         let mut next = self.grow();
+        if next.is_none() && self.shared.health.no_writes() {
+            // A disk that takes nothing new keeps what it has.
+            return false;
+        }
         if next.is_none() {
             next = self.shared.state.lock().regions.spare();
         }

@@ -252,6 +252,7 @@ async fn a_file_system_that_turns_read_only_after_the_start_costs_only_what_is_n
     until(|| l2.offer(after.key(), ChunkIndex(0), bytes.clone()) == Offered::Queued).await;
     l2.flush(PATIENCE).await.unwrap();
     assert_eq!((after.check(&l2).await, l2.stats().degraded), (MIB, None));
+    drop(bytes);
     l2.close(PATIENCE).await.unwrap();
     until(|| shelf.pool.stats().lent_bytes == 0).await;
 }

@@ -1,6 +1,6 @@
 //! A disk that fails is a cache that has nothing, and never one with wrong bytes.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use nix::mount::{MsFlags, mount};
 use uring::{
@@ -216,10 +216,10 @@ async fn a_full_file_system_is_lived_with() {
 
 /// Makes a place read-only for whoever opens something there, until the answer drops. The kernel remounts nothing that is
 /// open for writing, so the same folder is mounted over itself.
-fn read_only(from: &std::path::Path, at: std::path::PathBuf) -> Option<Mounted> {
-    let over = Mounted::bind(from, at.clone())?;
+fn read_only(from: &Path, at: &Path) -> Option<Mounted> {
+    let over = Mounted::bind(from, at.to_owned())?;
     let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
-    mount(None::<&str>, &at, None::<&str>, flags, None::<&str>).unwrap();
+    mount(None::<&str>, at, None::<&str>, flags, None::<&str>).unwrap();
     Some(over)
 }
 
@@ -234,7 +234,7 @@ async fn a_file_system_that_turns_read_only_after_the_start_costs_only_what_is_n
     let l2 = shelf.open_with(&config);
     let (kept, after) = (File::new(1, 3 * MIB), File::new(100, MIB));
     shelf.fill(&l2, kept).await;
-    let Some(over) = read_only(&disk, shelf.path()) else { return };
+    let Some(over) = read_only(&disk, &shelf.path()) else { return };
     let mut numbers = 2..;
     // The region at hand is open; the next one cannot be made.
     let filling = async {

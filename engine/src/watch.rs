@@ -317,11 +317,11 @@ impl State {
 
     /// Something happened to an entry of the directory.
     fn happened_in(&mut self, node: NodeKey, what: ReadFlags, name: &[u8]) {
-        const NAMES: ReadFlags = ReadFlags::CREATE
-            .union(ReadFlags::DELETE)
-            .union(ReadFlags::MOVED_FROM)
-            .union(ReadFlags::MOVED_TO);
-        let leads_elsewhere = what.intersects(NAMES);
+        // What came to be is found after that, if it is found: the event may be older than the lease on it.
+        const LEADS_ELSEWHERE: ReadFlags =
+            ReadFlags::DELETE.union(ReadFlags::MOVED_FROM).union(ReadFlags::MOVED_TO);
+        let is_new = what.contains(ReadFlags::CREATE);
+        let leads_elsewhere = what.intersects(LEADS_ELSEWHERE);
         let Ok(name) = Name::new(name) else {
             // The wire cannot carry it, and nobody knows it; the directory's times moved all the same.
             return self.note(node, None);
@@ -335,7 +335,8 @@ impl State {
         }
         let is_dir = what.contains(ReadFlags::ISDIR);
         if self.hides(node, &name, is_dir) {
-            if leads_elsewhere {
+            // The times of the directory moved all the same.
+            if leads_elsewhere || is_new {
                 self.note(node, None);
             }
             return;
@@ -425,3 +426,6 @@ fn changes(what: ReadFlags) -> Changes {
     let said = each.into_iter().filter(|(flags, _)| what.intersects(*flags));
     said.fold(Changes::default(), |all, (_, change)| all | change)
 }
+
+#[cfg(test)]
+mod tests;

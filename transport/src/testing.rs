@@ -18,10 +18,12 @@ use crate::{
 mod link;
 mod profile;
 mod rogue;
+mod rogue_host;
 
 pub use link::{Bottleneck, HEADER_BYTES, Link, LinkConfig};
 pub use profile::Profile;
 pub use rogue::{Greeting, Rogue, RogueStream};
+pub use rogue_host::{RogueHost, RoguePushes, RogueSession};
 
 /// A server at `address` of the link; [`ServerConfig::listen`] is not used.
 ///

@@ -227,3 +227,112 @@ const FILE_ID_BYTES: usize = 24;
 fn bytes_of(names: &HashMap<Name, Doubt>) -> usize {
     PART_BYTES + names.keys().map(|name| PART_BYTES + name.as_bytes().len()).sum::<usize>()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watch::tree::Trees;
+
+    fn name(text: &str) -> Name {
+        Name::new(text.as_bytes()).unwrap()
+    }
+
+    /// A session with leases 1 to `count`.
+    fn session(count: u64) -> Pending {
+        let mut pending = Pending::default();
+        (1..=count).for_each(|lease| pending.add(LeaseId(lease), Trees::nowhere()));
+        pending
+    }
+
+    fn note(pending: &mut Pending, lease: u64, text: &str, what: Changes) -> Noted {
+        pending.note(LeaseId(lease), Some((&name(text), what, false)))
+    }
+
+    fn push(pending: &mut Pending, now: Instant) -> Push {
+        match pending.turn(now) {
+            Turn::Push(due) => due.push,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_goes_at_once_and_the_next_together_at_the_pace() {
+        let mut pending = session(2);
+        let now = Instant::now(); // clock: paused
+        note(&mut pending, 1, "a", Changes::CREATED);
+        assert!(matches!(push(&mut pending, now), Push::Changed { lease: LeaseId(1), .. }));
+        assert!(matches!(pending.turn(now), Turn::Idle));
+        note(&mut pending, 1, "a", Changes::CONTENT);
+        note(&mut pending, 2, "b", Changes::REMOVED);
+        note(&mut pending, 1, "a", Changes::ATTR);
+        assert!(matches!(pending.turn(now), Turn::At(at) if at == now + PACE));
+        let change = Change { name: name("a"), what: Changes::CONTENT | Changes::ATTR, linked: None };
+        let first = Push::Changed { lease: LeaseId(1), changes: vec![change] };
+        assert_eq!(push(&mut pending, now + PACE), first);
+        assert!(matches!(push(&mut pending, now + PACE), Push::Changed { lease: LeaseId(2), .. }));
+        assert!(matches!(pending.turn(now + PACE), Turn::Idle));
+        assert_eq!(pending.bytes, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_goes_takes_its_changes_along_and_leaves_no_trace() {
+        let now = Instant::now(); // clock: paused
+        let mut pending = session(1);
+        for lease in 2..10_000 {
+            pending.add(LeaseId(lease), Trees::nowhere());
+            note(&mut pending, lease, "a", Changes::CONTENT);
+            assert!(pending.remove(LeaseId(lease)).is_some());
+            assert!(pending.order.len() <= IN_ORDER_SPARE + 1);
+        }
+        assert!(matches!(pending.turn(now), Turn::Idle));
+        note(&mut pending, 1, "b", Changes::CONTENT);
+        assert!(matches!(push(&mut pending, now), Push::Changed { lease: LeaseId(1), .. }));
+        assert_eq!((pending.bytes, pending.leases()), (0, 1));
+        assert!(pending.remove(LeaseId(5)).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_one_push_does_not_hold_is_in_the_next() {
+        let now = Instant::now(); // clock: paused
+        let mut pending = session(1);
+        let mut left: std::collections::HashSet<Name> =
+            (0..NAMES_MAX).map(|n| name(&format!("{n:0200}"))).collect();
+        for name in &left {
+            assert_eq!(pending.note(LeaseId(1), Some((name, Changes::CONTENT, true))), Noted::Waits);
+        }
+        assert_eq!(note(&mut pending, 1, "more", Changes::CONTENT), Noted::LeaseFull);
+        let mut pushes = 0;
+        while let Turn::Push(Due { push, links, .. }) = pending.turn(now) {
+            let Push::Changed { changes, .. } = &push else { panic!("{push:?}") };
+            assert_eq!(links.len(), changes.len());
+            // With room for the file of each.
+            let bytes: usize = changes.iter().map(|change| change.wire_bytes() + FILE_ID_BYTES).sum();
+            assert!(LEASE_BYTES + bytes <= limits::PUSH_BYTES_MAX);
+            changes.iter().for_each(|change| assert!(left.remove(&change.name)));
+            pushes += 1;
+        }
+        assert_eq!((left.len(), pending.bytes), (0, 0));
+        assert_eq!(pushes, 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn revocations_go_first_and_are_bounded() {
+        let now = Instant::now(); // clock: paused
+        let mut pending = session(1);
+        note(&mut pending, 1, "a", Changes::CONTENT);
+        let count = LEASES_MAX as u64;
+        assert!((0..count).all(|lease| pending.note_revoked(LeaseId(lease + 2))));
+        assert!(!pending.note_revoked(LeaseId(1)));
+        for _ in 0..LEASES_MAX / limits::REVOKED_MAX {
+            assert!(
+                matches!(push(&mut pending, now), Push::Revoked(some) if some.len() == limits::REVOKED_MAX)
+            );
+        }
+        assert!(matches!(push(&mut pending, now), Push::Changed { .. }));
+        pending.note_revoked(LeaseId(2));
+        assert_eq!(pending.clear().len(), 1);
+        pending.note_all_revoked();
+        assert_eq!(push(&mut pending, now + PACE), Push::RevokedAll);
+        assert!(matches!(pending.turn(now + PACE), Turn::Idle));
+    }
+}

@@ -276,6 +276,12 @@ impl Trees {
         self.index(key).is_some_and(|index| self.tops[self.nodes[index].top].scope.has_patterns())
     }
 
+    /// The key of a directory that never was.
+    #[cfg(test)]
+    pub(super) fn nowhere() -> NodeKey {
+        NodeKey { index: usize::MAX, serial: 0 }
+    }
+
     fn key(&self, index: usize) -> NodeKey {
         NodeKey { index, serial: self.nodes[index].serial }
     }

@@ -280,3 +280,202 @@ fn wishes_that_cannot_be_granted_are_errors() {
     assert_eq!((rig.host.status().watch.watches, rig.host.status().watch.leases), (2, 1));
     rig.end();
 }
+
+/// 100,000 changes as fast as one thread makes them: each name is told, or its lease called back; what is there in the
+/// end is what a mount sees that asks again after each word of the host.
+#[test]
+fn a_storm_loses_no_last_state() {
+    const FILES: usize = 500;
+    const DIRS: usize = 8;
+    const CHANGES: usize = 100_000;
+    let rig = Rig::new(|root| {
+        for dir in 0..DIRS {
+            fs::create_dir(root.join(format!("d{dir}"))).unwrap();
+        }
+    });
+    let told = Told::new(&rig.peer);
+    let dir_of = |n: usize| format!("d{}", n % DIRS);
+    for dir in 0..DIRS {
+        told.lease(&dir_of(dir), dir as u64 + 1);
+    }
+    let before = resident_bytes();
+    let storm = std::thread::spawn({
+        let root = rig.dir.path().to_owned();
+        move || {
+            for n in 0..CHANGES {
+                let file = root.join(format!("{}/f{}", dir_of(n), n % FILES));
+                match n % 5 {
+                    4 => drop(fs::remove_file(file)),
+                    _ => fs::write(file, n.to_le_bytes()).unwrap(),
+                }
+            }
+            // After all of it: an event of its own in each directory.
+            for dir in 0..DIRS {
+                fs::write(root.join(format!("d{dir}/last")), b"").unwrap();
+            }
+        }
+    });
+    let (mut live, mut ended) = (vec![true; DIRS], [false; DIRS]);
+    let mut pushes = 0;
+    // Until each directory has told of its last change, or that it tells no more.
+    while live.iter().zip(ended).any(|(live, ended)| *live && !ended) {
+        pushes += 1;
+        match told.push() {
+            Push::Changed { lease, changes } => {
+                let dir = usize::try_from(lease.0).unwrap() - 1;
+                assert!(live[dir], "told of {lease} after it was called back");
+                ended[dir] |= changes.iter().any(|change| change.name.as_bytes() == b"last");
+            }
+            Push::Revoked(leases) => {
+                leases.iter().for_each(|lease| live[usize::try_from(lease.0).unwrap() - 1] = false);
+            }
+            Push::RevokedAll => live.fill(false),
+        }
+    }
+    storm.join().unwrap();
+    let grown = resident_bytes().saturating_sub(before);
+    assert!(grown < 24 << 20, "{grown} bytes more");
+    let status = rig.host.status().watch;
+    println!(
+        "{pushes} pushes, {} of {DIRS} leases left, {} overflows, {grown} bytes more",
+        status.leases, status.overflows
+    );
+    // Whatever was called back can be had again, and tells again.
+    for dir in 0..DIRS {
+        if !live[dir] {
+            told.lease(&dir_of(dir), 100 + dir as u64);
+        }
+    }
+    assert_eq!(rig.host.status().watch.leases, DIRS as u64);
+    rig.end();
+}
+
+/// Of this process, host and mount together.
+fn resident_bytes() -> usize {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+#[test]
+fn a_session_that_is_lost_takes_its_leases_along() {
+    let rig = Rig::new(tree);
+    let told = Told::new(&rig.peer);
+    told.lease("a/b", 1);
+    let (listen, host_state) = (rig.host.local_addrs(), rig.state.path().to_owned());
+    let Rig { dir, state, host, peer } = rig;
+    host.stop().unwrap();
+    let told = Told { peer: &peer, pushes: peer.pushes() };
+    assert_eq!(told.next(), Pushed::SessionLost);
+    fs::write(dir.path().join("a/b/unseen"), b"").unwrap();
+    let mut config = crate::rig::config(dir.path(), &host_state);
+    config.listen = listen;
+    let host = wormhole_engine::host::Host::start(config).unwrap();
+    assert_eq!(told.next(), Pushed::SessionBegun);
+    assert_eq!(host.status().watch.leases, 0);
+    // Numbers are the session's own.
+    told.lease("a/b", 1);
+    fs::write(dir.path().join("a/b/seen"), b"").unwrap();
+    told.until_changed(1, "seen", Changes::CREATED);
+    peer.close();
+    host.stop().unwrap();
+    drop(state);
+}
+
+#[test]
+fn hidden_names_are_never_told() {
+    let rig = Rig::with(tree, |config| {
+        config.shares[0].exclude = vec!["*.secret".into(), "/a/b/sub/".into(), "/hidden/".into()];
+    });
+    let told = Told::new(&rig.peer);
+    let dir = rig.dir.path().join("a/b");
+    told.lease("a/b", 1);
+    told.lease("", 2);
+    assert_eq!(told.try_lease("a/b/sub", 3).unwrap_err(), ErrorCode::NotFound);
+    fs::create_dir_all(rig.dir.path().join("hidden/below")).unwrap();
+    assert_eq!(told.try_lease("hidden/below", 3).unwrap_err(), ErrorCode::NotFound);
+    fs::write(dir.join("x.secret"), b"1").unwrap();
+    fs::write(dir.join("x.secret"), b"22").unwrap();
+    fs::rename(dir.join("x.secret"), dir.join("y.secret")).unwrap();
+    fs::remove_file(dir.join("y.secret")).unwrap();
+    fs::remove_dir(dir.join("sub")).unwrap();
+    // A file by the name that is hidden of directories alone is told.
+    fs::write(dir.join("sub"), b"").unwrap();
+    let mut names = Vec::new();
+    told.nothing_but(1, &dir, |push| match push {
+        Push::Changed { changes, .. } => {
+            assert!(changes.iter().all(|change| !change.name.to_string().contains("secret")), "{push:?}");
+            assert!(changes.iter().all(|change| change.name.as_bytes() != b"hidden"), "{push:?}");
+            true
+        }
+        _ => false,
+    });
+    // That the directory's own times moved is no secret: its attributes tell.
+    fs::write(dir.join("z.secret"), b"").unwrap();
+    fs::rename(dir.join("z.secret"), dir.join("shown")).unwrap();
+    let change = loop {
+        if let Push::Changed { changes, .. } = told.push() {
+            names.extend(changes.iter().map(|change| change.name.to_string()));
+            if let Some(change) = changes.into_iter().find(|change| change.name.as_bytes() == b"shown") {
+                break change;
+            }
+        }
+    };
+    assert!(change.what.contains(Changes::CREATED));
+    assert!(names.iter().all(|name| !name.contains("secret")), "{names:?}");
+    rig.end();
+}
+
+#[test]
+fn at_the_hosts_limit_leases_are_refused_and_listings_are_not() {
+    let rig = Rig::with(tree, |config| config.watches_max = Some(3));
+    let told = Told::new(&rig.peer);
+    told.lease("a/b", 1);
+    assert_eq!(told.try_lease("away", 2).unwrap().1, Grant::Exhausted);
+    let listing = listing(&rig.peer, "away", 3);
+    assert_eq!((listing.grant, listing.entries.len()), (Some(Grant::Exhausted), 1));
+    let status = rig.host.status();
+    assert_eq!((status.watch.watches, status.watch.refused), (3, 2));
+    let limit = status.limits.iter().find(|limit| limit.name == "watched folders").unwrap();
+    assert_eq!((limit.used, limit.max), (Some(3), Some(3)));
+    told.release(1);
+    until(|| told.try_lease("away", 4).unwrap().1 == Grant::Granted);
+    rig.end();
+}
+
+/// A peer that wants every lease it can think of, and gives none back.
+#[test]
+fn many_leases_are_bounded_by_the_session() {
+    let rig = Rig::new(|root| fs::create_dir(root.join("d")).unwrap());
+    let told = Told::new(&rig.peer);
+    let wishes = |from: u64, count: u64| {
+        let targets = (from..from + count).map(|lease| {
+            let target = rig.peer.target(&path("d"), None);
+            (Request::Lease { target, lease: LeaseId(lease) }, wire::Class::Metadata)
+        });
+        rig.peer.call_all(targets).wait()
+    };
+    let mut granted = 0;
+    for from in 0..17 {
+        for reply in wishes(1 + from * 1_000, 1_000) {
+            match reply {
+                Ok(Reply::Leased { grant: Grant::Granted, .. }) => granted += 1,
+                Ok(Reply::Leased { grant: Grant::Exhausted, .. }) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!(granted, 16_384);
+    let status = rig.host.status().watch;
+    assert_eq!((status.watches, status.leases), (2, 16_384));
+    // One change is told 16,384 times, in one batch after the other, and none is lost.
+    fs::write(rig.dir.path().join("d/new"), b"").unwrap();
+    let mut told_of = std::collections::HashSet::new();
+    while told_of.len() < granted {
+        match told.push() {
+            Push::Changed { lease, .. } => assert!(told_of.insert(lease) || told_of.contains(&lease)),
+            Push::RevokedAll => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    rig.end();
+}

@@ -1,6 +1,7 @@
 //! A host whose files hold a byte pattern, and what every test needs around it.
 
 use std::{
+    collections::VecDeque,
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -20,7 +21,7 @@ use transport::{
 };
 use uring::{Pool, PoolConfig, Slot, SlotClass};
 use wire::{
-    Attr, ByteLen, Entry, ErrorCode, Extent, FileId, FileKind, Listing, Name, Reply, Request, ShareId,
+    Attr, ByteLen, Entry, ErrorCode, Extent, FileId, FileKind, Listing, Name, Push, Reply, Request, ShareId,
     SharePath, Ticket, TicketId, Timestamp, Version,
     auth::{Claims, Mode, Secret},
     listing::Statfs,
@@ -73,6 +74,10 @@ pub(crate) struct Host {
     pub(crate) dismissal: watch::Sender<Option<String>>,
     /// How much longer it was held up at each look.
     pub(crate) held_up_each_look: Mutex<HeldUp>,
+    /// What it says of its own accord, to whichever session asks first.
+    pub(crate) pushes: Mutex<VecDeque<Push>>,
+    /// Rings for each of them.
+    pub(crate) pushed: Notify,
     held_up: Mutex<HeldUp>,
     boot: u64,
     sessions: AtomicU64,
@@ -94,6 +99,8 @@ impl Host {
             admit_takes: Mutex::default(),
             dismissal: watch::channel(None).0,
             held_up_each_look: Mutex::default(),
+            pushes: Mutex::default(),
+            pushed: Notify::new(),
             held_up: Mutex::default(),
             boot,
             sessions: AtomicU64::new(0),
@@ -104,6 +111,11 @@ impl Host {
     /// How the session ended that ended last.
     pub(crate) fn last_end(&self) -> Option<SessionEnd> {
         *self.last_end.lock().unwrap()
+    }
+
+    pub(crate) fn push(&self, push: Push) {
+        self.pushes.lock().unwrap().push_back(push);
+        self.pushed.notify_one();
     }
 
     pub(crate) fn count(&self, change: impl FnOnce(&mut Counts)) {
@@ -236,6 +248,16 @@ impl Serve for Host {
         let mut dismissal = self.dismissal.subscribe();
         let why = dismissal.wait_for(Option::is_some).await.unwrap();
         why.clone().unwrap()
+    }
+
+    async fn next_push(&self, _session: &Arc<u64>) -> Push {
+        loop {
+            let bell = self.pushed.notified();
+            if let Some(push) = self.pushes.lock().unwrap().pop_front() {
+                return push;
+            }
+            bell.await;
+        }
     }
 
     fn held_up(&self, _: &Arc<u64>) -> HeldUp {

@@ -17,6 +17,7 @@ mod limits;
 mod link;
 mod loopback;
 mod packets;
+mod pushes;
 mod restart;
 mod stranger;
 mod wan;

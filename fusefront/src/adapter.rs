@@ -40,6 +40,7 @@ use crate::{
         attr::{ATTR_TTL, ENTRY_TTL},
         handle::HandleId,
         inode::NodeId,
+        open::KernelPages,
         xattr,
     },
 };
@@ -215,9 +216,10 @@ impl Filesystem for Adapter {
         if flags.acc_mode() != OpenAccMode::O_RDONLY {
             return refuse(reply);
         }
+        let pages = if convert::is_direct(flags) { KernelPages::Bypassed } else { KernelPages::Used };
         self.later(
             Operation::Open,
-            move |vfs, deadline| async move { vfs.open(node(inode), deadline).await },
+            move |vfs, deadline| async move { vfs.open(node(inode), pages, deadline).await },
             move |vfs, outcome| match outcome {
                 Ok(opened) => {
                     let mut fopen = FopenFlags::empty();

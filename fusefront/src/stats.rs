@@ -71,7 +71,9 @@ pub struct Stats {
     pub readahead_cancelled: Counter,
     /// Files that were fetched whole before they were opened, since their folder is being read file by file.
     pub scan_files: Counter,
-    /// Their bytes.
+    /// Small files whose bytes the kernel was given with the open.
+    pub filled_files: Counter,
+    /// Bytes of the files that were fetched whole before they were opened.
     pub scan_bytes: Counter,
     /// Bytes fetched that way, or as the start of a large file, that nobody had read when the folder was left.
     pub scan_wasted_bytes: Counter,

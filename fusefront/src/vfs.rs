@@ -7,6 +7,7 @@ pub mod attr;
 pub mod away;
 mod bulk;
 pub mod dir;
+mod fill;
 pub mod folders;
 pub mod handle;
 pub mod inode;
@@ -35,6 +36,7 @@ use crate::{
 };
 use attr::{NodeAttr, Told};
 use away::{Asked, Failed, ROOT_LOOKS_MAX};
+use fill::Filling;
 use handle::Handles;
 use inode::{Found, NodeId, NodeTable, Place};
 use known::{Extra, LastKnown};
@@ -57,6 +59,10 @@ pub enum By {
 pub trait KernelCache: Send + Sync {
     /// Makes the kernel ask for a node's attributes again. Never waits for a reply of ours.
     fn drop_attr(&self, node: NodeId);
+
+    /// Gives the kernel all of a file's contents; whether it took them. Waits while a read of the file is unanswered, so it
+    /// is for files that nobody can read yet.
+    fn store(&self, node: NodeId, contents: &[u8]) -> bool;
 }
 
 /// A mounted share, or several of them; clones are the same one.
@@ -87,6 +93,7 @@ pub struct Inner {
     // None is held across an await, nor while a reply is written.
     state: Mutex<State>,
     scans: Mutex<Scans>,
+    filling: Filling,
     statfs: Mutex<statfs::Shown>,
     root_looks: Arc<Semaphore>,
     kernel: OnceLock<Box<dyn KernelCache>>,
@@ -146,6 +153,7 @@ impl Vfs {
             stats,
             state: Mutex::new(state),
             scans: Mutex::new(scans),
+            filling: Filling::default(),
             statfs: Mutex::default(),
             root_looks: Arc::new(Semaphore::new(ROOT_LOOKS_MAX)),
             kernel: OnceLock::new(),

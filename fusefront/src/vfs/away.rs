@@ -188,6 +188,9 @@ impl Vfs {
     pub(super) fn open_away(&self, node: NodeId, error: VfsError) -> Result<Opened, VfsError> {
         let mut state = self.0.state.lock();
         let Some(attr) = state.last_known(node, &error) else { return Err(error) };
+        if self.0.filling.contains(node) {
+            return Err(error);
+        }
         let location = NodeLocation { mount: Arc::downgrade(&self.0), node, id: attr.id };
         let Some(content) = state.nodes.content(node) else {
             return Ok(state.open(node, attr, (&self.0, location))?.0);
@@ -199,7 +202,7 @@ impl Vfs {
         state.nodes.pin(node)?;
         let reader = self.0.reads.open(content, Arc::new(location));
         let handle = state.handles.add_file(OpenFile { node, reader });
-        Ok(Opened { handle, keep_pages: true })
+        Ok(Opened { handle, keep_pages: true, filled: None })
     }
 }
 

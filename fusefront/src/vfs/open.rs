@@ -27,12 +27,23 @@ const OPEN_TURNS_MAX: u32 = 8;
 pub(super) const CLOSED_MAX: usize = 1024;
 
 /// What an open found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Opened {
     /// The handle.
     pub handle: HandleId,
     /// Whether the pages that the kernel holds of this file are of the version opened.
     pub keep_pages: bool,
+    /// The bytes of those pages, where they were given with this open: to be dropped once it is answered.
+    pub filled: Option<Served>,
+}
+
+/// Whether reads of a handle go through the kernel's pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KernelPages {
+    /// They do.
+    Used,
+    /// They do not (`O_DIRECT`).
+    Bypassed,
 }
 
 impl Vfs {
@@ -41,12 +52,17 @@ impl Vfs {
     /// # Errors
     /// [`VfsError::Stale`] when another file has the node's name by now, [`VfsError::IsDirectory`], else what the host
     /// says.
-    pub async fn open(&self, node: NodeId, deadline: Instant) -> Result<Opened, VfsError> {
+    pub async fn open(
+        &self,
+        node: NodeId,
+        pages: KernelPages,
+        deadline: Instant,
+    ) -> Result<Opened, VfsError> {
         let (_, kind) = self.0.state.lock().nodes.file(node)?;
         if kind == FileKind::Directory {
             return Err(VfsError::IsDirectory);
         }
-        match self.open_now(node, deadline).await {
+        match self.open_now(node, pages, deadline).await {
             Ok(opened) => {
                 self.note_scan(node);
                 Ok(opened)
@@ -55,23 +71,44 @@ impl Vfs {
         }
     }
 
-    async fn open_now(&self, node: NodeId, deadline: Instant) -> Result<Opened, VfsError> {
+    async fn open_now(
+        &self,
+        node: NodeId,
+        pages: KernelPages,
+        deadline: Instant,
+    ) -> Result<Opened, VfsError> {
         let mut turn = 0;
-        let (opened, outdated) = loop {
+        let (mut opened, outdated, may_fill) = loop {
             turn += 1;
             let attr = self.0.stat_node(node, By::Name, deadline).await?;
             let location = NodeLocation { mount: Arc::downgrade(&self.0), node, id: attr.id };
             self.move_contents(node, &attr, &location, deadline).await?;
+            self.0.filling.wait(node, deadline).await?;
             let mut state = self.0.state.lock();
+            if self.0.filling.contains(node) {
+                continue;
+            }
             // The file changed again after the look at it, or the contents moved on for another reader: neither is a
             // reason to take the open handles' bytes for gone.
-            if turn == OPEN_TURNS_MAX || !state.is_disputed(node, &attr) {
-                break state.open(node, attr, (&self.0, location))?;
+            if turn >= OPEN_TURNS_MAX || !state.is_disputed(node, &attr) {
+                // Who holds the file open holds contents.
+                let is_alone = state.nodes.content(node).is_none();
+                let (opened, outdated) = state.open(node, attr, (&self.0, location))?;
+                let may_fill =
+                    pages == KernelPages::Used && is_alone && attr.settled && !opened.keep_pages && !outdated;
+                if may_fill {
+                    self.0.filling.begin(node);
+                }
+                break (opened, outdated, may_fill);
             }
         };
         // Before the open is answered: the kernel would cut the first reads at the size it was told before.
         if let (true, Some(kernel)) = (outdated, self.0.kernel.get()) {
             kernel.drop_attr(node);
+        }
+        if may_fill {
+            opened.filled = self.fill(node, opened.handle);
+            opened.keep_pages = opened.filled.is_some();
         }
         Ok(opened)
     }
@@ -175,11 +212,11 @@ impl Vfs {
         drop((file, forgotten));
     }
 
-    fn file(&self, handle: HandleId) -> Result<Arc<OpenFile>, VfsError> {
+    pub(super) fn file(&self, handle: HandleId) -> Result<Arc<OpenFile>, VfsError> {
         self.0.state.lock().handles.file(handle).cloned()
     }
 
-    fn count_read(&self, served: &Served) {
+    pub(super) fn count_read(&self, served: &Served) {
         self.0.stats.reads.add(1);
         self.0.stats.read_bytes.add(served.len() as u64);
     }
@@ -198,7 +235,7 @@ impl State {
         let reader = mount.reads.open(content, Arc::new(location));
         let outdated = self.tell(node, attr);
         let handle = self.handles.add_file(OpenFile { node, reader });
-        Ok((Opened { handle, keep_pages }, outdated))
+        Ok((Opened { handle, keep_pages, filled: None }, outdated))
     }
 
     /// Whether the contents that the kernel holds pages of are good, but of another version than these attributes.

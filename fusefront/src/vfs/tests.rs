@@ -48,6 +48,10 @@ impl KernelCache for Notes {
     fn drop_attr(&self, node: NodeId) {
         self.0.send(node).unwrap();
     }
+
+    fn store(&self, _: NodeId, _: &[u8]) -> bool {
+        false
+    }
 }
 
 fn deadline() -> Instant {
@@ -119,7 +123,7 @@ impl Rig {
     }
 
     fn open(&self, node: NodeId) -> Result<open::Opened, VfsError> {
-        self.run(|vfs| async move { vfs.open(node, deadline()).await })
+        self.run(|vfs| async move { vfs.open(node, open::KernelPages::Used, deadline()).await })
     }
 
     fn read(&self, handle: HandleId, start: u64, len: u64) -> Result<Bytes, VfsError> {
@@ -433,7 +437,8 @@ fn without_a_host_the_root_is_still_shown_and_the_rest_fails_in_time() {
     let root = rig.run(|vfs| async move { vfs.attr(NodeId::ROOT, By::Name, deadline()).await }).unwrap();
     assert_eq!(root.inode, inode(rig.folder.path()));
     let soon = Instant::now() + Duration::from_millis(300); // clock: the deadline under test
-    let gone = rig.run(move |vfs| async move { vfs.open(node, soon).await }).unwrap_err();
+    let gone =
+        rig.run(move |vfs| async move { vfs.open(node, open::KernelPages::Used, soon).await }).unwrap_err();
     assert!(matches!(gone, VfsError::Lost { .. } | VfsError::Deadline), "{gone:?}");
 }
 

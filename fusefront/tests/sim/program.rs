@@ -10,7 +10,7 @@ use tokio::{
 use wire::{Extent, FileKind};
 use wormhole_fusefront::{
     error::VfsError,
-    vfs::{By, Vfs, attr::NodeAttr, handle::HandleId, inode::NodeId},
+    vfs::{By, Vfs, attr::NodeAttr, handle::HandleId, inode::NodeId, open::KernelPages},
 };
 
 use crate::{
@@ -249,7 +249,9 @@ impl Program {
 
     async fn open_and_read(&mut self, inode: Inode, key: Key, since: Seq) {
         let node = inode.0;
-        let answer = self.ask("open", |vfs, deadline| async move { vfs.open(node, deadline).await }).await;
+        let pages = KernelPages::Used;
+        let answer =
+            self.ask("open", move |vfs, deadline| async move { vfs.open(node, pages, deadline).await }).await;
         let Some(answer) = answer else { return };
         let (sim, span) = (self.sim.clone(), answer.span);
         let stale = || {

@@ -26,6 +26,7 @@ use wormhole_fusefront::{
         dir::{Cursor, offset_of},
         handle::HandleId,
         inode::NodeId,
+        open::KernelPages,
         shares::{MountRoot, usable},
         walk::{Step, Walk, WalkError},
     },
@@ -109,7 +110,8 @@ impl Rig {
     }
 
     fn read(&self, node: NodeId, at: u64) -> Result<Bytes, VfsError> {
-        let opened = self.run(move |vfs| async move { vfs.open(node, deadline()).await })?;
+        let opened =
+            self.run(move |vfs| async move { vfs.open(node, KernelPages::Used, deadline()).await })?;
         let (handle, extent) = (opened.handle, Extent::new(at, 4096));
         let soon = Instant::now() + SOON; // clock: the deadline under test
         let bytes = self.run(move |vfs| async move {

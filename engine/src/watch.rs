@@ -358,7 +358,9 @@ impl State {
 
     /// Tells every lease on the directory.
     fn note(&mut self, node: NodeKey, name: Option<(&Name, Changes, bool)>) {
-        for holder in self.trees.holders(node).to_vec() {
+        // A few numbers of their own: leases go on the way.
+        let holders = Vec::from(self.trees.holders(node));
+        for holder in holders {
             let Some(seat) = self.sessions.get_mut(&holder.session) else { continue };
             match seat.pending.note(holder.lease, name) {
                 Noted::Waits => seat.bell.notify_one(),

@@ -74,6 +74,8 @@ fn tells_changes(magic: u64) -> bool {
     const JFS: u64 = 0x3153_464a;
     const NILFS: u64 = 0x3434;
     const NTFS3: u64 = 0x7366_746e;
+    // What is changed below it, behind its back, is undefined (the kernel's overlayfs.rst); through it, all is told.
+    const OVERLAYFS: u64 = 0x794c_7630;
     const RAMFS: u64 = 0x8584_58f6;
     const SQUASHFS: u64 = 0x7371_7368;
     const UDF: u64 = 0x1501_3346;
@@ -82,7 +84,19 @@ fn tells_changes(magic: u64) -> bool {
     is_local(magic)
         || matches!(
             magic,
-            BCACHEFS | EXFAT | F2FS | ISO9660 | JFS | NILFS | NTFS3 | RAMFS | SQUASHFS | UDF | VFAT | ZFS
+            BCACHEFS
+                | EXFAT
+                | F2FS
+                | ISO9660
+                | JFS
+                | NILFS
+                | NTFS3
+                | OVERLAYFS
+                | RAMFS
+                | SQUASHFS
+                | UDF
+                | VFAT
+                | ZFS
         )
 }
 

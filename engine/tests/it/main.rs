@@ -22,6 +22,7 @@ mod files;
 #[cfg(feature = "cli")]
 mod hostile;
 mod l2;
+mod lease_cost;
 mod leases;
 mod life;
 mod listing;

@@ -45,6 +45,7 @@ mod disk;
 mod idle;
 mod lock;
 mod offline;
+mod prune;
 mod report;
 
 use lock::Lock;
@@ -237,12 +238,16 @@ impl Prepared {
             .filter(MountInfo::is_ours)
             .ok_or_else(|| failed(io::Error::other("the new mount is not in the mount table")))?;
         vfs.attach_kernel(Box::new(Kernel(session.notifier())));
+        let pruning = prune::start(vfs.clone(), session.notifier()).map_err(MountError::Thread)?;
         let session = session.spawn().map_err(failed)?;
         let (tell, ended) = watch::channel(false);
         let (alive, gone) = mpsc::channel();
         thread::Builder::new()
             .name("wormhole-session".to_owned())
-            .spawn(move || serve(session, &tell, alive))
+            .spawn(move || {
+                serve(session, &tell, alive);
+                drop(pruning);
+            })
             .map_err(MountError::Thread)?;
         let lane_handle = lane.handle();
         let began_with = notes.as_ref().and_then(|notes| notes.began_with);

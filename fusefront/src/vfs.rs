@@ -14,6 +14,7 @@ pub mod inode;
 pub mod known;
 pub mod listing;
 pub mod open;
+mod prune;
 pub mod scan;
 pub mod shares;
 mod statfs;

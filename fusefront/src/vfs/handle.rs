@@ -102,6 +102,12 @@ impl Handles {
         self.by_node.range((node, 0)..=(node, usize::MAX)).filter_map(|(_, key)| self.files.get(*key))
     }
 
+    /// The nodes of all open files and directories, each as often as it is open.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeId> {
+        let files = self.by_node.iter().map(|(node, _)| *node);
+        files.chain(self.dirs.iter().map(|(_, dir)| dir.node))
+    }
+
     /// How many files are open.
     pub fn files(&self) -> usize {
         self.files.len()

@@ -29,7 +29,10 @@ use self::{
     prune::Search,
     rows::{Mark, Row, Rows},
 };
-pub use self::{pages::Pages, prune::NODES_KEPT};
+pub use self::{
+    pages::Pages,
+    prune::{NODES_KEPT, PruneStep},
+};
 use crate::{error::VfsError, read::content::Content};
 
 /// The kernel's number of a file.

@@ -461,4 +461,5 @@ fn at_the_end_every_slot_is_home() {
 }
 
 mod moves;
+mod prune;
 mod several;

@@ -23,6 +23,15 @@ const STEP_ROWS: u32 = 64 << 10;
 /// Directories that one step names.
 const NAMED_MAX: usize = 1024;
 
+/// What one step of the search names.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct PruneStep {
+    /// Directories, as entries of their parents.
+    pub named: Vec<(NodeId, Name)>,
+    /// Nodes just below them.
+    pub below: usize,
+}
+
 /// Where the search is.
 #[derive(Debug, Default)]
 pub(super) struct Search {
@@ -41,11 +50,11 @@ impl Search {
 impl NodeTable {
     /// Names directories that can go, one step of the search on, until about `nodes` nodes are below them. They are met
     /// again only after a whole round.
-    pub fn prune_candidates(&mut self, nodes: usize) -> Vec<(NodeId, Name)> {
-        let (mut found, mut below) = (Vec::new(), 0);
+    pub fn prune_candidates(&mut self, nodes: usize) -> PruneStep {
+        let mut step = PruneStep::default();
         self.search.restart();
         for _ in 0..STEP_ROWS.min(self.rows.room()) {
-            if below >= nodes || found.len() == NAMED_MAX {
+            if step.below >= nodes || step.named.len() == NAMED_MAX {
                 break;
             }
             let row = Row(self.search.next);
@@ -59,11 +68,11 @@ impl NodeTable {
             // One that was named has a round's time to go.
             node.mark(Mark::IsUsed, !was_used);
             if !was_used && let Ok(name) = Name::new(self.rows.name(row)) {
-                below += self.rows.get(row).map_or(0, |node| node.pins as usize);
-                found.push((self.number(parent), name));
+                step.below += self.rows.get(row).map_or(0, |node| node.pins as usize);
+                step.named.push((self.number(parent), name));
             }
         }
-        found
+        step
     }
 
     /// How many steps a round of the search takes.

@@ -1,6 +1,6 @@
 mod model;
 
-use super::*;
+use super::{prune::PruneStep, *};
 use crate::read::content::tests::{content, version};
 
 const SHARE: ShareId = ShareId(4);
@@ -289,7 +289,7 @@ fn directories(table: &mut NodeTable, count: u64) {
 /// What a whole round of the search names.
 fn round(table: &mut NodeTable) -> Vec<String> {
     let steps = table.prune_steps();
-    let named = (0..steps).flat_map(|_| table.prune_candidates(usize::MAX));
+    let named = (0..steps).flat_map(|_| table.prune_candidates(usize::MAX).named);
     named.map(|(_, name)| name.to_string()).collect()
 }
 
@@ -313,10 +313,10 @@ fn no_more_is_named_than_has_to_go() {
     let mut table = table();
     directories(&mut table, 100);
     assert_eq!(round(&mut table), [""; 0]);
-    let named = table.prune_candidates(25);
-    assert_eq!(named.len(), 3, "ten nodes are below each");
+    let PruneStep { named, below } = table.prune_candidates(25);
+    assert_eq!((named.len(), below), (3, 30), "ten nodes are below each");
     assert!(named.iter().all(|(parent, _)| *parent == NodeId::ROOT));
-    let next = table.prune_candidates(10);
+    let next = table.prune_candidates(10).named;
     assert!(next.len() == 1 && !named.contains(&next[0]), "the search goes on where it was");
 }
 

@@ -65,7 +65,7 @@ fn fill(root: &Path) {
 
 /// Waits until what changed just now is old enough to be kept.
 fn settle(root: &Path) {
-    let changed = SystemTime::now();
+    let changed = SystemTime::now(); // clock: the file system's, which the next line waits for
     // clock: a change is settled once the file system's clock has moved on, and nothing tells of that.
     until("the change is settled", || changed.elapsed().is_ok_and(|age| age > Duration::from_millis(100)));
     assert!(root.is_dir());

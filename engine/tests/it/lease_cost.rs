@@ -94,7 +94,8 @@ fn what_leases_cost() {
     );
     let (_, before) = used();
     let idle = Instant::now(); // clock: a measurement
-    rig.peer.run(time::sleep(time::Duration::from_secs(5))); // clock: a measurement
+    let wait = time::Duration::from_secs(5);
+    rig.peer.run(async { time::sleep(wait).await }); // clock: a measurement
     println!("idle: {:.2} % of a core", (used().1 - before) / idle.elapsed().as_secs_f64() * 100.0);
     let start = Instant::now(); // clock: a measurement
     fs::rename(rig.dir.path().join("0"), rig.dir.path().join("moved")).unwrap();

@@ -130,8 +130,23 @@ impl Scans {
         }
     }
 
+    /// A name of a folder was looked up that memory did not have: its files are listed before the first is opened, where
+    /// those of the folders beside it were all read.
+    pub fn looked_up(&mut self, (parent, dir): (NodeId, NodeId), now: Instant) -> Option<Wish> {
+        if !self.parents.contains_key(&parent) || self.folders.contains_key(&dir) {
+            return None;
+        }
+        self.make_room(dir);
+        self.folders.insert(dir, Folder { parent, used_at: now, state: State::Listing(Vec::new()) });
+        Some(Wish::List(dir))
+    }
+
     /// The files of a folder, as asked for by [`Wish::List`]; `None` when it has too many or cannot be listed.
     pub fn listed(&mut self, dir: NodeId, shelf: Option<Arc<Shelf>>, now: Instant) -> Option<Wish> {
+        if self.scans().count() >= SCANS_MAX {
+            let oldest = self.scans().min_by_key(|(dir, scan)| (scan.used_at, *dir)).map(|(dir, _)| dir);
+            oldest.into_iter().for_each(|dir| self.end(dir));
+        }
         let held: usize = self.scans().map(|(_, scan)| scan.shelf().len()).sum();
         let folder = self.folders.get_mut(&dir)?;
         let State::Listing(names) = &mut folder.state else { return None };
@@ -211,11 +226,6 @@ impl Scans {
         }
         if self.folders.len() >= FOLDERS_MAX {
             let oldest = self.folders.iter().min_by_key(|(dir, of)| (of.used_at, **dir)).map(|(dir, _)| *dir);
-            oldest.into_iter().for_each(|dir| self.end(dir));
-        }
-        let scans = self.scans().count();
-        if scans >= SCANS_MAX {
-            let oldest = self.scans().min_by_key(|(dir, scan)| (scan.used_at, *dir)).map(|(dir, _)| dir);
             oldest.into_iter().for_each(|dir| self.end(dir));
         }
         if self.parents.len() >= PARENTS_MAX {

@@ -20,10 +20,10 @@ use std::{
 };
 
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation, INodeNo,
-    InitFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
-    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs,
-    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags,
+    KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite,
+    ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use tokio::{
     runtime::Handle,
@@ -37,10 +37,9 @@ use crate::{
     metrics::{Latencies, Operation},
     vfs::{
         By, Vfs,
-        attr::{ATTR_TTL, ENTRY_TTL},
         handle::HandleId,
         inode::NodeId,
-        open::KernelPages,
+        open::{KernelPages, Opened},
         xattr,
     },
 };
@@ -162,21 +161,17 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let name = name.as_bytes().to_vec(); // copy: fuser lends it until this returns
+        let started = Instant::now();
+        if let Some(outcome) = self.vfs.lookup_cached(node(parent), name.as_bytes()) {
+            reply::entry(&self.vfs, (node(parent), name.as_bytes()), outcome, reply);
+            return self.latencies.record(Operation::Lookup, started);
+        }
+        let name: Arc<[u8]> = Arc::from(name.as_bytes());
+        let asked = name.clone();
         self.later(
             Operation::Lookup,
-            move |vfs, deadline| async move { vfs.lookup(node(parent), &name, deadline).await },
-            |vfs, outcome| match outcome {
-                Ok(found) => {
-                    reply.entry_with_ttls(
-                        &ATTR_TTL,
-                        &ENTRY_TTL,
-                        &file_attr(found.inode, &found.attr),
-                        Generation(found.generation),
-                    );
-                }
-                Err(error) => fail(vfs, reply, &error),
-            },
+            move |vfs, deadline| async move { vfs.lookup(node(parent), &asked, deadline).await },
+            move |vfs, outcome| reply::entry(vfs, (node(parent), &name), outcome, reply),
         );
     }
 
@@ -195,7 +190,7 @@ impl Filesystem for Adapter {
             Operation::Getattr,
             move |vfs, deadline| async move { vfs.attr(node(inode), by, deadline).await },
             |vfs, outcome| match outcome {
-                Ok(found) => reply.attr(&ATTR_TTL, &file_attr(found.inode, &found.attr)),
+                Ok(found) => reply.attr(&found.ttl.attr, &file_attr(found.inode, &found.attr)),
                 Err(error) => fail(vfs, reply, &error),
             },
         );
@@ -217,19 +212,35 @@ impl Filesystem for Adapter {
             return refuse(reply);
         }
         let pages = if convert::is_direct(flags) { KernelPages::Bypassed } else { KernelPages::Used };
-        self.later(
-            Operation::Open,
-            move |vfs, deadline| async move { vfs.open(node(inode), pages, deadline).await },
-            move |vfs, outcome| match outcome {
-                Ok(opened) => {
-                    let mut fopen = FopenFlags::empty();
-                    fopen.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_pages);
-                    fopen.set(FopenFlags::FOPEN_DIRECT_IO, convert::is_direct(flags));
-                    reply.opened(FileHandle(opened.handle.0), fopen);
-                }
-                Err(error) => fail(vfs, reply, &error),
-            },
-        );
+        let started = Instant::now();
+        let answer = move |vfs: &Vfs, outcome: Result<Opened, VfsError>| match outcome {
+            Ok(opened) => {
+                let mut fopen = FopenFlags::empty();
+                fopen.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_pages);
+                fopen.set(FopenFlags::FOPEN_DIRECT_IO, convert::is_direct(flags));
+                reply.opened(FileHandle(opened.handle.0), fopen);
+            }
+            Err(error) => fail(vfs, reply, &error),
+        };
+        match self.vfs.open_cached(node(inode), pages) {
+            Some((opened, false)) => {
+                answer(&self.vfs, Ok(opened));
+                self.latencies.record(Operation::Open, started);
+            }
+            Some((opened, true)) => self.later(
+                Operation::Open,
+                move |vfs, _| async move {
+                    vfs.drop_attr(node(inode));
+                    Ok(opened)
+                },
+                answer,
+            ),
+            None => self.later(
+                Operation::Open,
+                move |vfs, deadline| async move { vfs.open(node(inode), pages, deadline).await },
+                answer,
+            ),
+        }
     }
 
     fn read(
@@ -289,6 +300,11 @@ impl Filesystem for Adapter {
     }
 
     fn opendir(&self, _req: &Request, inode: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let started = Instant::now();
+        if let Some(handle) = self.vfs.opendir_cached(node(inode)) {
+            reply.opened(FileHandle(handle.0), FopenFlags::empty());
+            return self.latencies.record(Operation::Opendir, started);
+        }
         self.later(
             Operation::Opendir,
             move |vfs, deadline| async move { vfs.opendir(node(inode), deadline).await },

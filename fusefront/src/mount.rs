@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    os::fd::AsFd,
     path::{Path, PathBuf},
     sync::{Arc, mpsc},
     thread,
@@ -9,7 +10,7 @@ use std::{
 };
 
 use engine::cache::{L1, L2};
-use fuser::{BackgroundSession, Config, INodeNo, MountOption, Notifier, Session, SessionACL};
+use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use tokio::{
     sync::watch,
     time::{Instant, timeout},
@@ -33,8 +34,7 @@ use crate::{
     status::Report,
     unmount::{self, Detach},
     vfs::{
-        KernelCache, Vfs, VfsParts,
-        inode::NodeId,
+        Vfs, VfsParts,
         known::{KNOWN_BYTES_MAX, LastKnown},
         shares::{self, MountRoot},
     },
@@ -43,11 +43,13 @@ use crate::{
 mod bound;
 mod disk;
 mod idle;
+mod kernel;
 mod lock;
 mod offline;
 mod prune;
 mod report;
 
+use kernel::Kernel;
 use lock::Lock;
 use offline::Notes;
 use report::Reporter;
@@ -237,7 +239,9 @@ impl Prepared {
             .map_err(failed)?
             .filter(MountInfo::is_ours)
             .ok_or_else(|| failed(io::Error::other("the new mount is not in the mount table")))?;
-        vfs.attach_kernel(Box::new(Kernel(session.notifier())));
+        let device = session.as_fd().try_clone_to_owned().map_err(failed)?;
+        let kernel = Kernel::start(session.notifier(), device, vfs.in_use_later());
+        vfs.attach_kernel(Box::new(kernel.map_err(MountError::Thread)?));
         let pruning = prune::start(vfs.clone(), session.notifier()).map_err(MountError::Thread)?;
         let session = session.spawn().map_err(failed)?;
         let (tell, ended) = watch::channel(false);
@@ -415,28 +419,6 @@ impl Drop for Mounted {
             lane.stop();
             tracing::debug!("the lane has stopped");
         }
-    }
-}
-
-/// The kernel's caches of this mount.
-struct Kernel(Notifier);
-
-impl KernelCache for Kernel {
-    fn drop_attr(&self, node: NodeId) {
-        // A negative offset leaves the pages alone, so the kernel waits for nothing. It may have forgotten the node
-        // just now; any other failure leaves the attributes to run out by themselves.
-        if let Err(error) = self.0.inval_inode(INodeNo(node.0), -1, 0) {
-            tracing::debug!(%error, "the kernel kept its attributes");
-        }
-    }
-
-    fn store(&self, node: NodeId, contents: &[u8]) -> bool {
-        let stored = self.0.store(INodeNo(node.0), 0, contents);
-        if let Err(error) = &stored {
-            // It reads the file then as any other.
-            tracing::debug!(%error, "the kernel took no pages");
-        }
-        stored.is_ok()
     }
 }
 

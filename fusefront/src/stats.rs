@@ -81,6 +81,8 @@ pub struct Stats {
     pub copied_gather_bytes: Counter,
     /// Requests for names and attributes sent to the host.
     pub metadata_requests: Counter,
+    /// Changes that the host pushed.
+    pub pushed_changes: Counter,
     /// Requests of programs being answered now.
     pub in_flight: Gauge,
     /// Requests for file contents at the host now.

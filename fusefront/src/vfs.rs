@@ -12,6 +12,7 @@ pub mod folders;
 pub mod handle;
 pub mod inode;
 pub mod known;
+pub mod leases;
 pub mod listing;
 pub mod open;
 mod prune;
@@ -28,19 +29,23 @@ use engine::cache::L2;
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Semaphore, time::Instant};
 use transport::Client;
-use wire::{Attr, Class, DecodeError, ErrorCode, FileKind, Name, Reply, Request, limits, message::Target};
+use wire::{
+    Attr, Class, DecodeError, ErrorCode, FileKind, LeaseId, Name, Reply, Request, limits, message::Target,
+};
 
 use crate::{
     error::VfsError,
     read::{ReadPath, content::Content},
     stats::Stats,
 };
-use attr::{NodeAttr, Told};
-use away::{Asked, Failed, ROOT_LOOKS_MAX};
+use attr::{NodeAttr, Source, Told, Ttl};
+use away::{Asked as Tried, Failed, ROOT_LOOKS_MAX};
 use fill::Filling;
+use folders::{Asked, Folders, Known};
 use handle::Handles;
 use inode::{Found, NodeId, NodeTable, Place};
 use known::{Extra, LastKnown};
+use leases::Doubt;
 use scan::Scans;
 use shares::{MountRoot, Shares};
 
@@ -56,14 +61,23 @@ pub enum By {
     File,
 }
 
-/// What the vfs may ask of the kernel.
+/// What the vfs may ask of the kernel. None of it waits for a reply of ours.
 pub trait KernelCache: Send + Sync {
-    /// Makes the kernel ask for a node's attributes again. Never waits for a reply of ours.
+    /// Makes the kernel ask for a node's attributes again, before this returns.
     fn drop_attr(&self, node: NodeId);
 
     /// Gives the kernel all of a file's contents; whether it took them. Waits while a read of the file is unanswered, so it
     /// is for files that nobody can read yet.
     fn store(&self, node: NodeId, contents: &[u8]) -> bool;
+
+    /// Makes the kernel ask again, soon.
+    fn doubt(&self, doubt: Doubt);
+
+    /// Makes the kernel ask for all names again at once, and for these and the attributes in use soon.
+    fn doubt_everything(&self, doubts: Vec<Doubt>);
+
+    /// Whether the kernel can be made to ask for all names again.
+    fn has_epochs(&self) -> bool;
 }
 
 /// A mounted share, or several of them; clones are the same one.
@@ -104,6 +118,11 @@ struct State {
     nodes: NodeTable,
     handles: Handles,
     told: Told,
+    folders: Folders,
+    /// How long the kernel may answer from what it was told under a lease.
+    leased_ttl: Duration,
+    /// Leases to be given back with the next ones.
+    unsent: Vec<LeaseId>,
     /// The root's, as known last; those of the folder of the shares but for its links.
     root: Attr,
     shares: Shares,
@@ -139,6 +158,9 @@ impl Vfs {
             nodes,
             handles: Handles::default(),
             told: Told::default(),
+            folders: Folders::default(),
+            leased_ttl: leases::leased_ttl(true),
+            unsent: Vec::new(),
             root: root_attr,
             shares: Shares::new(client.welcome()),
             closed: VecDeque::new(),
@@ -146,7 +168,8 @@ impl Vfs {
             failed: Failed::default(),
         };
         let scans = Scans::new(reads.windows().clone(), reads.window_bytes_max());
-        Vfs(Arc::new(Inner {
+        let pushes = client.pushes();
+        let vfs = Vfs(Arc::new(Inner {
             client,
             lane,
             root,
@@ -158,11 +181,14 @@ impl Vfs {
             statfs: Mutex::default(),
             root_looks: Arc::new(Semaphore::new(ROOT_LOOKS_MAX)),
             kernel: OnceLock::new(),
-        }))
+        }));
+        vfs.listen(pushes);
+        vfs
     }
 
     /// Gives the vfs its way to the kernel's caches; the first one stays.
     pub fn attach_kernel(&self, kernel: Box<dyn KernelCache>) {
+        self.0.state.lock().leased_ttl = leases::leased_ttl(kernel.has_epochs());
         // A second one could only be the same mount's.
         let _ = self.0.kernel.set(kernel);
     }
@@ -196,30 +222,65 @@ impl Vfs {
         if self.0.is_folder_of_shares(parent) {
             return self.look_up_share(&name).await;
         }
-        if self.0.is_asked_again(&Asked::Name(parent, name.clone())) {
+        if self.0.is_asked_again(&Tried::Name(parent, name.clone())) {
             return Err(VfsError::Deadline);
         }
         let Place { share, path } = self.0.place(parent)?;
         let path = path.join(&name).map_err(|_| VfsError::TooLong)?;
+        self.want_lease(parent);
+        self.miss(parent);
+        let asked = self.0.state.lock().folders.asking(parent);
         let attr = match self.0.stat(Target { share, path, id: None }, deadline).await {
             Ok(attr) => attr,
             Err(error) => {
                 if matches!(&error, VfsError::Host { code: ErrorCode::NotFound, .. }) {
-                    self.0.note_name(parent, &name, None);
+                    let mut state = self.0.state.lock();
+                    state.note_name(parent, &name, None);
+                    state.folders.learn(asked, &name, None);
                 }
                 return self.lookup_away(parent, &name, error);
             }
         };
         let mut state = self.0.state.lock();
-        state.note_name(parent, &name, Some(attr));
-        let found = state.nodes.look_up(parent, &name, Found { id: Some(attr.id), kind: attr.kind })?;
-        state.tell(found.node, attr);
-        Ok(NodeAttr { node: found.node, generation: found.generation, inode: found.node.0, attr })
+        let is_kept = state.folders.learn(asked, &name, Some(attr));
+        let found = state.found((parent, &name), attr, Source::Host)?;
+        // A push came between: it may be about this.
+        let is_doubtful = asked.is_some() && !is_kept;
+        Ok(if is_doubtful { NodeAttr { ttl: Ttl::NONE, ..found } } else { found })
+    }
+
+    /// What a name leads to, lookup counted, if memory can tell.
+    ///
+    /// # Errors
+    /// [`VfsError::NoSuchName`] where the host said that there is no such name and still would.
+    pub fn lookup_cached(&self, parent: NodeId, name: &[u8]) -> Option<Result<NodeAttr, VfsError>> {
+        if self.0.is_folder_of_shares(parent) {
+            return None;
+        }
+        let name = name_of(name).ok()?;
+        let mut state = self.0.state.lock();
+        match state.folders.find(parent, &name) {
+            Known::Present(attr) => state.found((parent, &name), attr, Source::Memory).ok().map(Ok),
+            Known::Absent => Some(Err(VfsError::NoSuchName)),
+            Known::Unknown => None,
+        }
+    }
+
+    /// How long the kernel may take it for granted that a name leads nowhere.
+    pub fn absent_ttl(&self, parent: NodeId, name: &[u8]) -> Option<Duration> {
+        let name = name_of(name).ok()?;
+        let state = self.0.state.lock();
+        (state.folders.find(parent, &name) == Known::Absent).then_some(state.leased_ttl)
     }
 
     /// Takes back lookups of a node: the kernel forgot it.
     pub fn forget(&self, node: NodeId, lookups: u64) {
-        self.0.state.lock().nodes.forget(node, lookups);
+        let mut state = self.0.state.lock();
+        let above = state.nodes.parent(node).ok();
+        state.nodes.forget(node, lookups);
+        let after = state.let_forgotten_go(node, above);
+        drop(state);
+        self.follow(after);
     }
 
     /// A node's attributes, while those told last hold, and how much longer they do.
@@ -227,9 +288,18 @@ impl Vfs {
         if self.0.is_folder_of_shares(node) {
             return Some((self.folder_attr().ok()?, attr::ATTR_TTL));
         }
-        let state = self.0.state.lock();
+        let mut state = self.0.state.lock();
+        if let Some(attr) = state.leased_attr(node) {
+            state.tell(node, attr);
+            let found = state.node_attr(node, attr, Source::Memory).ok()?;
+            let ttl = found.ttl.attr;
+            return Some((found, ttl));
+        }
+        if state.is_under_lease(node) {
+            return None;
+        }
         let (attr, left) = state.told.fresh(node, Instant::now())?;
-        Some((state.node_attr(node, attr).ok()?, left))
+        Some((state.node_attr(node, attr, Source::Memory).ok()?, left))
     }
 
     /// A node's attributes, from the host. Those of a share's root are shown as last known when the host does not tell
@@ -244,13 +314,19 @@ impl Vfs {
         if self.0.state.lock().nodes.is_share_root(node) {
             return self.attr_of_root(node, by).await;
         }
+        let asking = self.0.state.lock().asking(node);
         let attr = match self.0.stat_node(node, by, deadline).await {
             Ok(attr) => attr,
-            Err(error) => return self.attr_away(node, error),
+            Err(error) => {
+                self.0.state.lock().doubt_if_stale(node, &error);
+                return self.attr_away(node, error);
+            }
         };
         let mut state = self.0.state.lock();
+        let is_doubtful = asking.is_some() && by == By::Name && !state.learn_leased(asking, attr);
         state.tell(node, attr);
-        state.node_attr(node, attr)
+        let found = state.node_attr(node, attr, Source::Host)?;
+        Ok(if is_doubtful { NodeAttr { ttl: Ttl::NONE, ..found } } else { found })
     }
 
     /// The text of a symlink.
@@ -272,10 +348,59 @@ impl Vfs {
 }
 
 impl State {
-    fn node_attr(&self, node: NodeId, attr: Attr) -> Result<NodeAttr, VfsError> {
+    fn node_attr(&self, node: NodeId, attr: Attr, source: Source) -> Result<NodeAttr, VfsError> {
         let generation = self.nodes.generation(node)?;
         let inode = if node == NodeId::ROOT { attr.id.inode } else { node.0 };
-        Ok(NodeAttr { node, generation, inode, attr })
+        Ok(NodeAttr { node, generation, inode, attr, ttl: self.ttl(node, &attr, source) })
+    }
+
+    /// Counts one lookup of what a name leads to.
+    fn found(
+        &mut self,
+        (parent, name): (NodeId, &Name),
+        mut attr: Attr,
+        source: Source,
+    ) -> Result<NodeAttr, VfsError> {
+        if source == Source::Host {
+            self.note_name(parent, name, Some(attr));
+        }
+        let found = self.nodes.look_up(parent, name, Found { id: Some(attr.id), kind: attr.kind })?;
+        if source == Source::Memory {
+            // What is known of a directory by its name is as old as the name.
+            attr = self.leased_attr(found.node).unwrap_or(attr);
+        }
+        self.tell(found.node, attr);
+        self.node_attr(found.node, attr, source)
+    }
+
+    /// What to remember of a question about a node: a directory's attributes hold under its own lease, a file's under
+    /// that of the directory it is in.
+    fn asking(&self, node: NodeId) -> Option<(Asked, Option<Name>)> {
+        let (_, kind) = self.nodes.file(node).ok()?;
+        if kind == FileKind::Directory {
+            return Some((self.folders.asking(node)?, None));
+        }
+        let asked = self.folders.asking(self.nodes.parent(node).ok()?)?;
+        Some((asked, Some(self.nodes.name(node)?)))
+    }
+
+    /// The host has another file under a node's name, or none: the kernel looks it up again, and memory must not answer.
+    fn doubt_if_stale(&mut self, node: NodeId, error: &VfsError) {
+        if *error != VfsError::Stale {
+            return;
+        }
+        if let (Ok(parent), Some(name)) = (self.nodes.parent(node), self.nodes.name(node)) {
+            self.folders.doubt(parent, &name);
+        }
+    }
+
+    /// Takes in what the host said of the file that has the name asked for, if nothing came between; whether it did not.
+    fn learn_leased(&mut self, asking: Option<(Asked, Option<Name>)>, attr: Attr) -> bool {
+        match asking {
+            Some((asked, None)) => self.folders.learn_dir(Some(asked), attr),
+            Some((asked, Some(name))) => self.folders.learn(Some(asked), &name, Some(attr)),
+            None => false,
+        }
     }
 
     /// Takes note of attributes that the kernel is told with the answer; whether it was told others before.
@@ -294,9 +419,10 @@ impl State {
         } else if let Some(share) = self.nodes.share(node).filter(|_| self.nodes.is_share_root(node)) {
             self.shares.learn(share, attr);
         }
-        let held = self.nodes.content(node);
+        // Who holds the file open holds contents.
+        let Some(held) = self.nodes.content(node) else { return };
         let open = self.handles.of_node(node).map(|file| file.reader.content());
-        for content in open.chain(&held) {
+        for content in open.chain([&held]) {
             let version = content.version();
             // ctime alone moves with a rename or a chmod: then the host is asked at the next read it must serve. An
             // answer may come later than a newer one; then the look at the host finds nothing new.

@@ -14,12 +14,14 @@ use super::{
     fail,
 };
 use crate::{
+    errno,
     error::VfsError,
     vfs::{
         Vfs,
-        attr::ATTR_TTL,
+        attr::NodeAttr,
         dir::{AFTER_DOT, AFTER_DOT_DOT, Cursor, offset_of},
         handle::HandleId,
+        inode::NodeId,
         listing::Listed,
     },
 };
@@ -61,6 +63,34 @@ fn dots(vfs: &Vfs, dir: HandleId, offset: u64) -> Result<Vec<(&'static str, u64,
     let dots = vfs.dots(dir)?;
     let both = [(".", dots.dot, AFTER_DOT), ("..", dots.dot_dot, AFTER_DOT_DOT)];
     Ok(both.into_iter().filter(|(_, _, after)| *after > offset).collect())
+}
+
+/// Answers LOOKUP. What is known to be absent under a lease is told as such: the kernel then need not ask again.
+pub(super) fn entry(
+    vfs: &Vfs,
+    (parent, name): (NodeId, &[u8]),
+    outcome: Result<NodeAttr, VfsError>,
+    reply: ReplyEntry,
+) {
+    match outcome {
+        Ok(found) => reply.entry_with_ttls(
+            &found.ttl.attr,
+            &found.ttl.entry,
+            &file_attr(found.inode, &found.attr),
+            Generation(found.generation),
+        ),
+        Err(error) => {
+            let is_absent = matches!(errno::of(&error), Errno::ENOENT);
+            match vfs.absent_ttl(parent, name).filter(|_| is_absent) {
+                // Number zero is nobody (fuse_entry_out in fuse.h of Linux).
+                Some(ttl) => {
+                    let nobody = bare_attr(0, FileKind::Regular);
+                    reply.entry_with_ttls(&Duration::ZERO, &ttl, &nobody, Generation(0));
+                }
+                None => fail(vfs, reply, &error),
+            }
+        }
+    }
 }
 
 /// Answers READDIR from `cursor` on, with as many entries as fit.
@@ -125,7 +155,8 @@ fn add(reply: &mut ReplyDirectoryPlus, after: u64, name: &OsStr, listed: &Listed
     match listed {
         Listed::Known(known) => {
             let attr = file_attr(known.inode, &known.attr);
-            reply.add(attr.ino, after, name, &ATTR_TTL, &attr, Generation(known.generation))
+            let ttl = known.ttl.entry.min(known.ttl.attr);
+            reply.add(attr.ino, after, name, &ttl, &attr, Generation(known.generation))
         }
         Listed::Unknown { node, generation, kind } => {
             let attr = bare_attr(node.0, *kind);

@@ -30,6 +30,7 @@ pub(super) async fn watch(vfs: Vfs) {
     let mut nodes_most = 0;
     loop {
         let looked = looks.tick().await;
+        vfs.age_folders(looked);
         if let Some(before) = looked.checked_sub(WINDOW_REST) {
             reads.rest(before);
             vfs.rest_scans(before);

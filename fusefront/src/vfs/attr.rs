@@ -7,13 +7,45 @@ use wire::Attr;
 
 use super::inode::NodeId;
 
-/// How long the kernel may answer from the attributes it was told. Nothing tells the mount of a change yet (leases
-/// will), so this is how stale a `stat` may be.
+/// How long the kernel may answer from the attributes it was told without a lease: nothing tells the mount of a change
+/// then, so this is how stale a `stat` may be.
 pub const ATTR_TTL: Duration = Duration::from_secs(1);
 
 /// How long the kernel may take a name for granted, for the same reason. An open asks the host in any case. A name
 /// that is absent is asked for each time: who waits for a file to appear sees it at once.
 pub const ENTRY_TTL: Duration = Duration::from_secs(1);
+
+/// How long the kernel may answer from what it was told under a lease: the host pushes what changes, so this bounds what
+/// no push tells of (a write through a shared mapping, or through another name).
+pub const LEASED_TTL: Duration = Duration::from_secs(60);
+
+/// The same where the kernel cannot be told to ask for everything again, when the host was lost.
+pub const LEASED_TTL_WITHOUT_EPOCHS: Duration = Duration::from_secs(5);
+
+/// How long the kernel may answer from what a reply tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ttl {
+    /// That the name leads there.
+    pub entry: Duration,
+    /// The attributes.
+    pub attr: Duration,
+}
+
+impl Ttl {
+    /// What holds where nobody tells of changes.
+    pub const UNLEASED: Ttl = Ttl { entry: ENTRY_TTL, attr: ATTR_TTL };
+    /// What may be out of date already.
+    pub const NONE: Ttl = Ttl { entry: Duration::ZERO, attr: Duration::ZERO };
+}
+
+/// Where attributes come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The host said so just now.
+    Host,
+    /// It said so once.
+    Memory,
+}
 
 /// What a reply tells of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +58,8 @@ pub struct NodeAttr {
     pub inode: u64,
     /// The host's attributes.
     pub attr: Attr,
+    /// How long it holds.
+    pub ttl: Ttl,
 }
 
 /// Attributes held in one half of the cache: a quarter of a megabyte.
@@ -49,7 +83,13 @@ impl Told {
         self.newer.insert(node, (attr, now));
     }
 
-    /// The same, if something is noted of this node: listings tell of many files that nobody will ask about.
+    /// Forgets what the kernel was told: it may be otherwise by now.
+    pub fn forget(&mut self, node: NodeId) {
+        self.newer.remove(&node);
+        self.older.remove(&node);
+    }
+
+    /// Notes it if something is noted of this node: listings tell of many files that nobody will ask about.
     pub fn renew(&mut self, node: NodeId, attr: Attr, now: Instant) {
         if self.newer.contains_key(&node) || self.older.contains_key(&node) {
             self.note(node, attr, now);

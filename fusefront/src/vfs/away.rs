@@ -15,7 +15,7 @@ use wire::{Attr, Extent, FileId, Name, ShareId, message::Target};
 
 use super::{
     By, Inner, State, Vfs,
-    attr::NodeAttr,
+    attr::{NodeAttr, Source, Ttl},
     dir::Page,
     handle::{HandleId, NodeLocation, OpenFile},
     inode::{Found, NodeId, NodeTable},
@@ -106,8 +106,11 @@ impl Vfs {
     /// The attributes of a share's root: the host's if it tells them at once, else as last known.
     pub(super) async fn attr_of_root(&self, node: NodeId, by: By) -> Result<NodeAttr, VfsError> {
         self.at_once(|vfs, deadline| async move {
+            let asking = vfs.0.state.lock().asking(node);
             let attr = vfs.0.stat_node(node, by, deadline).await?;
-            vfs.0.state.lock().tell(node, attr);
+            let mut state = vfs.0.state.lock();
+            state.learn_leased(asking, attr);
+            state.tell(node, attr);
             Ok(())
         })
         .await?;
@@ -144,7 +147,7 @@ impl Vfs {
     pub(super) fn attr_away(&self, node: NodeId, error: VfsError) -> Result<NodeAttr, VfsError> {
         let state = self.0.state.lock();
         match state.last_known(node, &error) {
-            Some(attr) => state.node_attr(node, attr),
+            Some(attr) => Ok(NodeAttr { ttl: Ttl::UNLEASED, ..state.node_attr(node, attr, Source::Memory)? }),
             None => Err(error),
         }
     }
@@ -165,7 +168,8 @@ impl Vfs {
         if let Some(newer) = state.told.last(found.node).filter(|newer| newer.id == attr.id) {
             attr = newer;
         }
-        Ok(NodeAttr { node: found.node, generation: found.generation, inode: found.node.0, attr })
+        // What is out of date anyway is not asked for at every step.
+        Ok(NodeAttr { ttl: Ttl::UNLEASED, ..state.node_attr(found.node, attr, Source::Memory)? })
     }
 
     /// What is known of a node beside its attributes, in place of `error`.
@@ -268,11 +272,6 @@ impl Inner {
             at = known.find((target.share, at.id), name).ok_or_else(|| error.clone())?;
         }
         Ok(at)
-    }
-
-    /// Takes note of what a name led to, where that is wanted.
-    pub(super) fn note_name(&self, parent: NodeId, name: &Name, attr: Option<Attr>) {
-        self.state.lock().note_name(parent, name, attr);
     }
 }
 

@@ -67,9 +67,28 @@ impl Vfs {
     /// The files of a folder; `None` where they are too many.
     async fn shelf(&self, dir: NodeId, deadline: Instant) -> Result<Option<Shelf>, VfsError> {
         let (target, _) = self.0.target(dir)?;
-        let (mut pass, mut items) = (Pass::default(), Vec::new());
+        let known = self.0.state.lock().folders.listing(dir);
+        if let Some(listing) = known {
+            let items: Vec<Item> =
+                (0..listing.len()).filter_map(|index| Item::of(&listing.entry(index))).collect();
+            return Ok(if items.len() > ENTRIES_MAX { None } else { Shelf::new(items) });
+        }
+        let (mut pass, mut items, mut taking) = (Pass::default(), Vec::new(), None);
         loop {
-            let (_, page) = self.fetch_page(target.clone(), pass.cookie(), deadline).await?;
+            let page = match pass.cookie() {
+                0 => {
+                    let (_, page, begun) = self.fetch_first(dir, target.clone(), deadline).await?;
+                    taking = begun;
+                    page
+                }
+                cookie => {
+                    let (_, page) = self.fetch_page(target.clone(), cookie, deadline).await?;
+                    if let Some(taking) = taking {
+                        self.keep_page(dir, taking, &page);
+                    }
+                    page
+                }
+            };
             items.extend(page.entries.iter().filter_map(Item::of));
             pass.turn_to(&page)?;
             if items.len() > ENTRIES_MAX {

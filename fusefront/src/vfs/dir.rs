@@ -7,13 +7,22 @@ use std::{collections::HashSet, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::{sync::oneshot, task::AbortHandle};
-use wire::{Entry, FileId};
+use wire::{Entry, FileId, limits};
 
-use super::inode::NodeId;
+use super::{
+    folders::{FolderListing, Taking},
+    inode::NodeId,
+};
 use crate::error::VfsError;
 
-/// Bytes asked for at once: about 700 entries with their attributes.
-pub const PAGE_BYTES: u32 = 128 * 1024;
+/// Bytes asked for at first: about 700 entries with their attributes.
+pub const FIRST_PAGE_BYTES: u32 = 128 * 1024;
+
+/// Bytes of each page after it: who goes on wants all.
+pub const PAGE_BYTES: u32 = limits::LISTING_BYTES_MAX;
+
+/// Entries of a listing in memory that are unpacked at once.
+const MEMORY_PAGE_ENTRIES: usize = 512;
 
 /// The offset after `.`, which is the first entry; 0 is the start.
 pub const AFTER_DOT: u64 = 1;
@@ -115,6 +124,10 @@ pub struct OpenDir {
 #[derive(Default)]
 struct Paging {
     page: Option<Arc<Page>>,
+    /// The listing that the pages come from, where memory has it.
+    memory: Option<Arc<FolderListing>>,
+    /// The listing that the host's pages are taken in to.
+    taking: Option<Taking>,
     /// Whether the page in hand was served from its start: who comes there again rewound, and sees the directory
     /// as it is then (rewinddir(3)).
     started: bool,
@@ -177,6 +190,14 @@ impl OpenDir {
         OpenDir { node, id, paging: Mutex::new(paging) }
     }
 
+    /// A directory whose listing memory has.
+    pub fn remembering(node: NodeId, id: FileId, listing: Arc<FolderListing>) -> OpenDir {
+        let first = Arc::new(listing.page(0, MEMORY_PAGE_ENTRIES));
+        let dir = OpenDir::new(node, id, Some(first));
+        dir.paging.lock().memory = Some(listing);
+        dir
+    }
+
     /// Where `offset` goes on, if that is in the page in hand and something follows there, or the directory ends.
     pub fn cursor(&self, offset: u64) -> Option<Cursor> {
         let mut paging = self.paging.lock();
@@ -186,6 +207,38 @@ impl OpenDir {
         let page = paging.page.clone()?;
         let index = page.index_of(offset.max(AFTER_DOT_DOT))?;
         (index < page.entries.len() || page.end).then_some(Cursor { page, index })
+    }
+
+    /// Where `offset` goes on in a listing that memory has: the one begun with, or `fresh` from its start.
+    pub fn remembered(
+        &self,
+        offset: u64,
+        fresh: impl FnOnce() -> Option<Arc<FolderListing>>,
+    ) -> Option<Arc<Page>> {
+        let mut paging = self.paging.lock();
+        if offset < AFTER_DOT {
+            paging.memory = fresh();
+        }
+        let memory = paging.memory.clone()?;
+        let found = memory.by_offset(offset);
+        if found.is_none() {
+            paging.memory = None;
+        }
+        found.map(|index| Arc::new(memory.page(index, MEMORY_PAGE_ENTRIES)))
+    }
+
+    /// Whether what it shows comes from memory.
+    pub fn is_remembered(&self) -> bool {
+        self.paging.lock().memory.is_some()
+    }
+
+    /// The listing that a page of the host is taken in to, which comes with the first page.
+    pub fn taking(&self, cookie: u64, fresh: impl FnOnce() -> Option<Taking>) -> Option<Taking> {
+        let mut paging = self.paging.lock();
+        if cookie == 0 {
+            paging.taking = fresh();
+        }
+        paging.taking
     }
 
     /// Takes the page being fetched if it is the one at `cookie`; calls it off if it is another.

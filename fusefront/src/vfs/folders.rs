@@ -15,7 +15,7 @@ use std::{
 use tokio::time::Instant;
 use wire::{Attr, Change, Entry, FileId, FileKind, Grant, LeaseId, Name, limits};
 
-use super::inode::NodeId;
+use super::{attr::LEASED_TTL, inode::NodeId};
 pub use listing::FolderListing;
 
 /// Leases that a mount holds or asks for.
@@ -122,6 +122,8 @@ struct Folder {
     /// Its listing does not fit.
     too_large: bool,
     bytes: usize,
+    /// Since when something is known; nothing of it is older.
+    since: Instant,
 }
 
 /// A complete listing.
@@ -178,6 +180,20 @@ impl Folders {
         self.held(dir).is_some()
     }
 
+    /// Whether something was pushed of a name that is not known anew yet.
+    pub fn is_doubted(&self, dir: NodeId, name: &Name) -> bool {
+        let Some(folder) = self.held(dir).filter(|folder| !folder.names.contains_key(name)) else {
+            return false;
+        };
+        folder.listing.as_ref().is_some_and(|listed| listed.dirty.contains(name))
+            || folder.taken.as_ref().is_some_and(|taken| taken.dirty.contains(name))
+    }
+
+    /// The directories under lease.
+    pub fn dirs(&self) -> impl Iterator<Item = NodeId> {
+        self.folders.iter().filter(|(_, folder)| folder.phase == Phase::Held).map(|(dir, _)| *dir)
+    }
+
     /// How much is held.
     pub fn stats(&self) -> FoldersStats {
         let mut stats = FoldersStats { bytes: self.bytes as u64, ..FoldersStats::default() };
@@ -217,6 +233,7 @@ impl Folders {
             fetching: false,
             too_large: false,
             bytes: 0,
+            since: now,
         };
         self.folders.insert(dir, folder);
         self.by_lease.insert(lease, dir);
@@ -253,6 +270,25 @@ impl Folders {
     pub fn failed(&mut self, lease: LeaseId, now: Instant) {
         if let Some(folder) = self.by_lease.get(&lease).and_then(|dir| self.folders.get_mut(dir)) {
             folder.phase = Phase::Refused { grant: None, until: now + FAILED };
+        }
+    }
+
+    /// Forgets a lease that is not asked for after all.
+    pub fn abandon(&mut self, lease: LeaseId) {
+        if let Some(dir) = self.by_lease.get(&lease).copied() {
+            self.drop_folder(dir);
+        }
+    }
+
+    /// Forgets what was said longer than [`LEASED_TTL`] ago: a push tells of all names, but not of all that happens to a
+    /// file (writes through a mapping, or through a name elsewhere).
+    pub fn age(&mut self, now: Instant) {
+        for folder in self.folders.values_mut() {
+            if folder.since + LEASED_TTL <= now {
+                folder.since = now;
+                folder.attr = None;
+                self.bytes -= folder.clear();
+            }
         }
     }
 
@@ -311,10 +347,20 @@ impl Folders {
     pub fn fetched(&mut self, dir: NodeId, taking: Taking) -> Option<Wanted> {
         let folder = self.folders.get_mut(&dir)?;
         let next = folder.taken.as_ref().filter(|taken| taken.taking == taking).map(|taken| taken.next);
+        // A program lists it from its start meanwhile, or the host said the same page again.
         folder.fetching = next.is_some() && folder.misses > 0;
         folder.misses = 0;
         let cookie = next.filter(|_| folder.fetching)?;
         Some(Wanted { taking, cookie })
+    }
+
+    /// A page did not come: the listing begins anew when it is wanted again.
+    pub fn give_up(&mut self, dir: NodeId, taking: Taking) {
+        let Some(folder) = self.folders.get_mut(&dir) else { return };
+        if folder.taken.as_ref().is_some_and(|taken| taken.taking == taking) {
+            self.bytes -= folder.drop_taken();
+            folder.fetching = false;
+        }
     }
 
     /// Begins to take a listing in from its first page, which is asked for after this; `None` without a lease.
@@ -380,6 +426,27 @@ impl Folders {
         Some((dir, dirty))
     }
 
+    /// The host says otherwise of a name than memory does, before its push says so: memory cannot tell any more.
+    pub fn doubt(&mut self, dir: NodeId, name: &Name) {
+        if let Some(folder) = self.folders.get_mut(&dir) {
+            self.bytes -= folder.doubt(name);
+        }
+    }
+
+    /// Forgets a directory whose node is gone; its lease comes out of [`Folders::take_let_go`] with the root, which stays.
+    pub fn forget(&mut self, dir: NodeId) {
+        if let Some(folder) = self.drop_folder(dir)
+            && folder.is_at_the_host()
+        {
+            self.let_go.push((NodeId::ROOT, Some(folder.lease)));
+        }
+    }
+
+    /// Whether a directory is known here, under lease or not: its node is kept for that.
+    pub fn contains(&self, dir: NodeId) -> bool {
+        self.folders.contains_key(&dir)
+    }
+
     /// Takes back leases that hold no more; their directories. They come out of [`Folders::take_let_go`] too.
     pub fn revoked(&mut self, leases: &[LeaseId]) -> Vec<NodeId> {
         let dirs: Vec<NodeId> = leases.iter().filter_map(|lease| self.by_lease.get(lease).copied()).collect();
@@ -397,8 +464,8 @@ impl Folders {
     }
 
     /// Directories that are not in here any more, once each, for the caller to let their nodes go; and leases to be given
-    /// back, each with its directory, which the kernel is still told of under the lease. A lease that was granted after
-    /// it had been taken back comes with the root, which stays.
+    /// back, each with its directory, which the kernel is still told of under the lease. A lease whose directory is gone
+    /// already comes with the root, which stays.
     pub fn take_let_go(&mut self) -> Vec<(NodeId, Option<LeaseId>)> {
         std::mem::take(&mut self.let_go)
     }
@@ -462,8 +529,7 @@ impl Folders {
 
     fn let_go(&mut self, dir: NodeId) {
         let Some(folder) = self.drop_folder(dir) else { return };
-        let is_refused = matches!(folder.phase, Phase::Refused { grant: Some(_), .. });
-        self.let_go.push((dir, (!is_refused).then_some(folder.lease)));
+        self.let_go.push((dir, folder.is_at_the_host().then_some(folder.lease)));
     }
 
     fn drop_folder(&mut self, dir: NodeId) -> Option<Folder> {
@@ -475,6 +541,11 @@ impl Folders {
 }
 
 impl Folder {
+    /// Whether the host may hold the lease.
+    fn is_at_the_host(&self) -> bool {
+        !matches!(self.phase, Phase::Refused { grant: Some(_), .. })
+    }
+
     /// What a name leads to, several names or not; `None` when that is not known.
     fn find(&self, name: &Name) -> Option<Option<Attr>> {
         if let Some(known) = self.names.get(name) {

@@ -108,6 +108,16 @@ impl Handles {
         files.chain(self.dirs.iter().map(|(_, dir)| dir.node))
     }
 
+    /// All open files.
+    pub fn all_files(&self) -> impl Iterator<Item = &Arc<OpenFile>> {
+        self.files.iter().map(|(_, file)| file)
+    }
+
+    /// All open directories.
+    pub fn all_dirs(&self) -> impl Iterator<Item = &Arc<OpenDir>> {
+        self.dirs.iter().map(|(_, dir)| dir)
+    }
+
     /// How many files are open.
     pub fn files(&self) -> usize {
         self.files.len()

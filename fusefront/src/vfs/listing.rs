@@ -1,16 +1,18 @@
 //! Listing open directories: pages from the host, the next one fetched while this one is served.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio::{sync::oneshot, time::Instant};
-use wire::{Attr, Entry, FileKind, Reply, Request};
+use wire::{Attr, Entry, FileId, FileKind, Grant, LeaseId, Reply, Request};
 
 use super::{
     Found, Vfs,
-    attr::NodeAttr,
-    dir::{AFTER_DOT_DOT, Ahead, Cursor, OpenDir, PAGE_BYTES, Page, cookie_of},
+    attr::{NodeAttr, Source},
+    dir::{AFTER_DOT_DOT, Ahead, Cursor, FIRST_PAGE_BYTES, OpenDir, PAGE_BYTES, Page, cookie_of},
+    folders::Taking,
     handle::HandleId,
     inode::NodeId,
+    leases::{Asking, Begun},
     shares, unexpected,
 };
 use crate::error::VfsError;
@@ -53,6 +55,17 @@ impl Listed {
     }
 }
 
+/// A page that was asked for.
+pub(super) struct Fetched {
+    /// The directory's own attributes.
+    dir: Attr,
+    /// What the host says to the wish for a lease.
+    grant: Option<Grant>,
+    pub(super) page: Arc<Page>,
+    /// Else it is what the host said once, from a mount that serves stale data.
+    pub(super) is_of_host: bool,
+}
+
 impl Vfs {
     /// Opens a directory: its first page comes with the answer, so that a stale directory is told at the open.
     ///
@@ -70,7 +83,7 @@ impl Vfs {
             return self.open_root(node, deadline);
         }
         let expected = target.id;
-        let (dir, first) = self.fetch_page(target, 0, deadline).await?;
+        let (dir, first, taking) = self.fetch_first(node, target, deadline).await?;
         if dir.kind != FileKind::Directory || expected.is_some_and(|id| id != dir.id) {
             return Err(VfsError::Stale);
         }
@@ -80,10 +93,24 @@ impl Vfs {
         let handle = state.handles.add_dir(OpenDir::new(node, dir.id, Some(first.clone())));
         let open = state.handles.dir(handle)?.clone();
         drop(state);
+        open.taking(0, || taking);
         if let Some(next) = first.next() {
             self.fetch_ahead(&open, next, deadline);
         }
         Ok(handle)
+    }
+
+    /// Opens a directory whose listing memory has.
+    pub fn opendir_cached(&self, node: NodeId) -> Option<HandleId> {
+        let mut state = self.0.state.lock();
+        let listing = state.folders.listing(node).filter(|listing| !listing.has_linked())?;
+        let id = match state.nodes.file(node).ok()? {
+            (Some(id), FileKind::Directory) if node != NodeId::ROOT => id,
+            (_, FileKind::Directory) if node == NodeId::ROOT => state.root.id,
+            _ => return None,
+        };
+        state.nodes.pin(node).ok()?;
+        Some(state.handles.add_dir(OpenDir::remembering(node, id, listing)))
     }
 
     /// Opens the root of a share without waiting for the host, its first page under way: `df` opens what it is asked
@@ -115,7 +142,17 @@ impl Vfs {
     /// # Errors
     /// [`VfsError::BadHandle`].
     pub fn listing_cached(&self, handle: HandleId, offset: u64) -> Result<Option<Cursor>, VfsError> {
-        Ok(self.dir(handle)?.cursor(offset))
+        let dir = self.dir(handle)?;
+        if let Some(cursor) = dir.cursor(offset) {
+            return Ok(Some(cursor));
+        }
+        let fresh = || {
+            let listing = self.0.state.lock().folders.listing(dir.node);
+            listing.filter(|listing| !listing.has_linked())
+        };
+        let Some(page) = dir.remembered(offset, fresh) else { return Ok(None) };
+        dir.turn_to(page.clone())?;
+        Ok(Some(Cursor { page, index: 0 }))
     }
 
     /// Where `offset` goes on, from the host if need be.
@@ -142,11 +179,7 @@ impl Vfs {
         };
         let page = match ahead {
             Some(page) => page,
-            None => {
-                let (mut target, _) = self.0.target(dir.node)?;
-                target.id = Some(dir.id);
-                self.fetch_page(target, cookie, deadline).await?.1
-            }
+            None => self.fetch_of((dir.node, dir.id, Arc::downgrade(&dir)), cookie, deadline).await?,
         };
         dir.turn_to(page.clone())?;
         if let Some(next) = page.next() {
@@ -172,26 +205,29 @@ impl Vfs {
     /// [`VfsError::Stale`] when it cannot be a node of this directory; [`VfsError::Protocol`] when the host says
     /// nothing of it.
     pub fn list(&self, handle: HandleId, entry: &Entry) -> Result<Listed, VfsError> {
-        let parent = self.dir(handle)?.node;
+        let dir = self.dir(handle)?;
+        let parent = dir.node;
         let mut state = self.0.state.lock();
-        let Some(attr) = entry.attr else {
+        let Some(mut attr) = entry.attr else {
             let kind = entry.kind.ok_or_else(|| VfsError::Protocol {
                 reason: "an entry of a listing without kind and attributes".to_owned(),
             })?;
             let found = state.nodes.look_up(parent, &entry.name, Found { id: None, kind })?;
             return Ok(Listed::Unknown { node: found.node, generation: found.generation, kind });
         };
+        let source = if dir.is_remembered() { Source::Memory } else { Source::Host };
         let found = if self.0.is_folder_of_shares(parent) {
             let share = shares::share_of(entry).ok_or(VfsError::Stale)?;
             state.nodes.look_up_share(share, &entry.name, attr.id)?
         } else {
             state.nodes.look_up(parent, &entry.name, Found { id: Some(attr.id), kind: attr.kind })?
         };
+        // What is known under the lease is newer than the page.
+        attr = state.leased_attr(found.node).filter(|known| known.id == attr.id).unwrap_or(attr);
         state.learn(found.node, attr);
         state.told.renew(found.node, attr, Instant::now());
         state.nodes.tell(found.node, &attr.version());
-        let (node, generation) = (found.node, found.generation);
-        Ok(Listed::Known(NodeAttr { node, generation, inode: node.0, attr }))
+        state.node_attr(found.node, attr, source).map(Listed::Known)
     }
 
     /// The inode number and kind of an entry of an open directory, as a listing without attributes shows them.
@@ -221,20 +257,83 @@ impl Vfs {
         cookie: u64,
         deadline: Instant,
     ) -> Result<(Attr, Arc<Page>), VfsError> {
+        let fetched = self.ask_for_page(target, (cookie, None), deadline).await?;
+        Ok((fetched.dir, fetched.page))
+    }
+
+    pub(super) async fn ask_for_page(
+        &self,
+        target: wire::message::Target,
+        (cookie, lease): (u64, Option<LeaseId>),
+        deadline: Instant,
+    ) -> Result<Fetched, VfsError> {
+        let bytes_max = if cookie == 0 { FIRST_PAGE_BYTES } else { PAGE_BYTES };
         let named = target.clone();
-        let request = Request::List { target, cookie, bytes_max: PAGE_BYTES, lease: None };
+        let request = Request::List { target, cookie, bytes_max, lease };
         let listing = match self.0.call_node(request, deadline).await {
             Ok(Reply::Listing(listing)) => listing,
             Ok(other) => return Err(unexpected(&other)),
             Err(error) => {
                 let (dir, page) = self.0.page_away(&named, cookie, error)?;
-                return Ok((dir, Arc::new(page)));
+                return Ok(Fetched { dir, grant: None, page: Arc::new(page), is_of_host: false });
             }
         };
         let page = Page { start: cookie, entries: listing.entries, end: listing.end };
         page.check()?;
         self.0.note_page(named.share, listing.dir, &page);
-        Ok((listing.dir, Arc::new(page)))
+        Ok(Fetched { dir: listing.dir, grant: listing.grant, page: Arc::new(page), is_of_host: true })
+    }
+
+    /// The first page of a directory, with a lease on it if it has none: memory takes the listing in.
+    pub(super) async fn fetch_first(
+        &self,
+        node: NodeId,
+        target: wire::message::Target,
+        deadline: Instant,
+    ) -> Result<(Attr, Arc<Page>, Option<Taking>), VfsError> {
+        let begun = self.0.state.lock().begin_listing(node);
+        let Begun { lease, asked, taking } = begun;
+        let lease = lease.map(|(lease, after)| {
+            self.follow(after);
+            lease
+        });
+        let asking = lease.map(|lease| Asking::new(self, node, lease));
+        let Fetched { dir, grant, page, is_of_host } =
+            self.ask_for_page(target, (0, lease), deadline).await?;
+        if let (Some(asking), Some(grant)) = (asking, grant) {
+            asking.answered(dir, grant);
+        }
+        if !is_of_host {
+            return Ok((dir, page, None));
+        }
+        self.0.state.lock().folders.learn_dir(asked, dir);
+        if let Some(taking) = taking {
+            self.keep_page(node, taking, &page);
+        }
+        Ok((dir, page, taking))
+    }
+
+    /// A page of an open directory, which this does not keep open.
+    async fn fetch_of(
+        &self,
+        (node, id, dir): (NodeId, FileId, Weak<OpenDir>),
+        cookie: u64,
+        deadline: Instant,
+    ) -> Result<Arc<Page>, VfsError> {
+        let (mut target, _) = self.0.target(node)?;
+        target.id = Some(id);
+        if cookie == 0 {
+            let (_, page, taking) = self.fetch_first(node, target, deadline).await?;
+            if let Some(dir) = dir.upgrade() {
+                dir.taking(0, || taking);
+            }
+            return Ok(page);
+        }
+        let (_, page) = self.fetch_page(target, cookie, deadline).await?;
+        if let Some(taking) = dir.upgrade().and_then(|dir| dir.taking(cookie, || None)) {
+            self.keep_page(node, taking, &page);
+        }
+        Ok(page)
     }
 
     /// Fetches the page at `cookie` behind the reader's back: one at a time.
@@ -242,12 +341,10 @@ impl Vfs {
         if dir.fetches(cookie) {
             return;
         }
-        let Ok((mut target, _)) = self.0.target(dir.node) else { return };
-        target.id = Some(dir.id);
         let (tell, outcome) = oneshot::channel();
-        let vfs = self.clone();
+        let (vfs, of) = (self.clone(), (dir.node, dir.id, Arc::downgrade(dir)));
         let task = self.0.lane.spawn(async move {
-            let page = vfs.fetch_page(target, cookie, deadline).await.map(|(_, page)| page);
+            let page = vfs.fetch_of(of, cookie, deadline).await;
             // Nobody listens any more when the directory was closed.
             let _ = tell.send(page);
         });

@@ -67,7 +67,51 @@ impl Vfs {
                 self.note_scan(node);
                 Ok(opened)
             }
-            Err(error) => self.open_away(node, error),
+            Err(error) => {
+                self.0.state.lock().doubt_if_stale(node, &error);
+                self.open_away(node, error)
+            }
+        }
+    }
+
+    /// Opens a file at the version that memory knows under a lease, if that is settled and nothing else is held of it; also
+    /// whether the kernel may have been told other attributes, which it is to drop before this is answered.
+    pub fn open_cached(&self, node: NodeId, pages: KernelPages) -> Option<(Opened, bool)> {
+        let mut state = self.0.state.lock();
+        let attr = state.leased_attr(node).filter(|attr| attr.kind != FileKind::Directory && attr.settled)?;
+        let held = state.nodes.content(node);
+        if state.is_disputed(node, &attr)
+            || held.as_ref().is_some_and(|held| !held.is_settled())
+            || self.0.filling.contains(node)
+        {
+            return None;
+        }
+        // As below: a share that is gone makes every name stale.
+        let (place, name) = state.nodes.place(node).ok()?;
+        let name = self.0.share_name(name).ok()?.clone();
+        if !state.has_share(&self.0, place.share, &name) {
+            return None;
+        }
+        let location = NodeLocation { mount: Arc::downgrade(&self.0), node, id: attr.id };
+        let (mut opened, outdated) = state.open(node, attr, (&self.0, location)).ok()?;
+        let may_fill = pages == KernelPages::Used && held.is_none() && !opened.keep_pages && !outdated;
+        if may_fill {
+            self.0.filling.begin(node);
+        }
+        drop(state);
+        if may_fill {
+            opened.filled = self.fill(node, opened.handle);
+            opened.keep_pages = opened.filled.is_some();
+        }
+        self.note_scan(node);
+        Some((opened, outdated))
+    }
+
+    /// Makes the kernel ask for a node's attributes before an open of it is answered: it would cut the first reads at the
+    /// size it was told before. Not for a thread that answers the kernel.
+    pub fn drop_attr(&self, node: NodeId) {
+        if let Some(kernel) = self.0.kernel.get() {
+            kernel.drop_attr(node);
         }
     }
 
@@ -80,7 +124,9 @@ impl Vfs {
         let mut turn = 0;
         let (mut opened, outdated, may_fill) = loop {
             turn += 1;
+            let asking = self.0.state.lock().asking(node);
             let attr = self.0.stat_node(node, By::Name, deadline).await?;
+            self.0.state.lock().learn_leased(asking, attr);
             let location = NodeLocation { mount: Arc::downgrade(&self.0), node, id: attr.id };
             self.move_contents(node, &attr, &location, deadline).await?;
             self.0.filling.wait(node, deadline).await?;
@@ -102,9 +148,8 @@ impl Vfs {
                 break (opened, outdated, may_fill);
             }
         };
-        // Before the open is answered: the kernel would cut the first reads at the size it was told before.
-        if let (true, Some(kernel)) = (outdated, self.0.kernel.get()) {
-            kernel.drop_attr(node);
+        if outdated {
+            self.drop_attr(node);
         }
         if may_fill {
             opened.filled = self.fill(node, opened.handle);

@@ -14,7 +14,7 @@ use wire::{
 
 use super::{
     Inner, State, Vfs,
-    attr::NodeAttr,
+    attr::{NodeAttr, Source, Ttl},
     dir::{OpenDir, Page},
     handle::HandleId,
     inode::NodeId,
@@ -124,12 +124,12 @@ impl State {
     /// The attributes of the root of a share as last known.
     pub(super) fn share_root_attr(&mut self, mount: &Inner, node: NodeId) -> Result<NodeAttr, VfsError> {
         if node == NodeId::ROOT {
-            return self.node_attr(node, self.root);
+            return self.node_attr(node, self.root, Source::Host);
         }
         let ((place, _), (id, _)) = (self.nodes.place(node)?, self.nodes.file(node)?);
         let known = self.shares_of(mount).iter().find(|known| known.id == place.share);
         let attr = known.map(|known| known.root).filter(|root| Some(root.id) == id);
-        self.node_attr(node, attr.ok_or(VfsError::Stale)?)
+        self.node_attr(node, attr.ok_or(VfsError::Stale)?, Source::Host)
     }
 }
 
@@ -165,7 +165,7 @@ impl Vfs {
         let mut state = self.0.state.lock();
         let shares = u32::try_from(state.shares_of(&self.0).len()).unwrap_or(u32::MAX);
         let attr = Attr { links: 2 + shares, ..state.root };
-        state.node_attr(NodeId::ROOT, attr)
+        Ok(NodeAttr { ttl: Ttl::UNLEASED, ..state.node_attr(NodeId::ROOT, attr, Source::Host)? })
     }
 
     /// Finds a share in the root and counts one lookup of it.
@@ -179,7 +179,7 @@ impl Vfs {
         let mut state = self.0.state.lock();
         let found = state.nodes.look_up_share(share.id, name, attr.id)?;
         state.tell(found.node, attr);
-        Ok(NodeAttr { node: found.node, generation: found.generation, inode: found.node.0, attr })
+        state.node_attr(found.node, attr, Source::Host)
     }
 
     /// The attributes of a share's root: the host's if it tells them at once, else as last known.

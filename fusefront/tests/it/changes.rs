@@ -11,7 +11,7 @@ use std::{
 
 use nix::errno::Errno;
 
-use crate::rig::{Rig, can_mount};
+use crate::rig::{Rig, can_mount, soon};
 
 fn number(error: &io::Error) -> Option<Errno> {
     error.raw_os_error().map(Errno::from_raw)
@@ -70,7 +70,7 @@ fn a_rewritten_file_shows_its_new_bytes_when_it_is_opened_again() {
     let mut read = vec![0; 4096];
     old.read_exact_at(&mut read, 0).unwrap();
     assert_eq!(read, [b'1'; 4096]);
-    // In place and longer, in place and shorter, replaced by another file: at once, within every TTL.
+    // In place and longer, in place and shorter, replaced by another file: as soon as it is pushed, within every TTL.
     for (turn, len) in [(b'2', 500_000), (b'3', 1000), (b'4', 200_000)] {
         if turn == b'4' {
             fs::write(rig.folder.path().join("b"), vec![turn; len]).unwrap();
@@ -78,8 +78,10 @@ fn a_rewritten_file_shows_its_new_bytes_when_it_is_opened_again() {
         } else {
             fs::write(rig.folder.path().join("a"), vec![turn; len]).unwrap();
         }
-        let bytes = fs::read(mount.join("a")).unwrap();
-        assert_eq!((bytes.len(), bytes.iter().all(|&byte| byte == turn)), (len, true), "turn {turn}");
+        soon("the bytes of this turn", || {
+            fs::read(mount.join("a"))
+                .is_ok_and(|bytes| bytes.len() == len && bytes.iter().all(|&byte| byte == turn))
+        });
     }
     let outcome = old.read_at(&mut read, 262_144);
     assert!(is_old_or_refused(outcome, &read, b'1'));
@@ -126,8 +128,9 @@ fn a_new_file_is_seen_at_once_and_a_removed_one_is_gone_when_opened() {
     let absent = fs::metadata(mount.join("a")).unwrap_err();
     assert_eq!(absent.kind(), io::ErrorKind::NotFound);
     fs::write(rig.folder.path().join("a"), b"here").unwrap();
-    assert_eq!(fs::read(mount.join("a")).unwrap(), b"here");
+    soon("the new file", || fs::read(mount.join("a")).is_ok_and(|bytes| bytes == b"here"));
     fs::remove_file(rig.folder.path().join("a")).unwrap();
-    let gone = File::open(mount.join("a")).unwrap_err();
-    assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+    soon("that it is gone", || {
+        File::open(mount.join("a")).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    });
 }

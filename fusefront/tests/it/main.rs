@@ -11,6 +11,7 @@ mod command;
 mod disk;
 mod failure;
 mod hostile;
+mod leases;
 mod life;
 mod logs;
 mod offline;

@@ -8,7 +8,7 @@ use std::{
     process::{Child, Command, Output, Stdio},
     sync::mpsc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use engine::{
@@ -26,6 +26,15 @@ use wormhole_fusefront::status::Report;
 
 /// Far beyond what anything here takes: a test that meets it hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `holds` does: for what shows as soon as the host pushed it.
+pub(crate) fn soon(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + PATIENCE; // clock: the bound of a real wait
+    while !holds() {
+        assert!(Instant::now() < until, "{what}"); // clock: the same
+        thread::sleep(Duration::from_millis(2)); // clock: between two looks; the condition ends the wait
+    }
+}
 
 /// Whether mounts can be made here; says so aloud when not, and fails where CI says that they must.
 pub(crate) fn can_mount() -> bool {

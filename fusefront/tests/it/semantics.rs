@@ -22,7 +22,7 @@ use serde_json::Value;
 
 use crate::rig::{Mount, PATIENCE, Rig, skipped};
 
-/// What shows within a second, with room for a busy machine.
+/// What shows when it is pushed, or within a second, with room for a busy machine.
 const SOON: Duration = Duration::from_secs(10);
 
 /// Bytes that tell where they are from.

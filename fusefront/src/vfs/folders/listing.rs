@@ -68,6 +68,11 @@ impl FolderListing {
         self.starts.is_empty()
     }
 
+    /// Whether some file in it has several names: what is said of such a file is out of date at any time.
+    pub fn has_linked(&self) -> bool {
+        self.shared.iter().any(|shared| shared.links > 1 && shared.kind != FileKind::Directory)
+    }
+
     /// Bytes it takes.
     pub fn bytes(&self) -> usize {
         self.bytes.capacity()

@@ -211,6 +211,19 @@ fn a_changed_name_is_asked_for_and_the_others_are_not() {
 }
 
 #[test]
+fn what_was_said_long_ago_is_asked_for_again() {
+    let mut folders = Folders::default();
+    leased(&mut folders, DIR);
+    let start = now();
+    listed(&mut folders, DIR, 10);
+    folders.age(start + LEASED_TTL / 2);
+    assert_eq!(folders.find(DIR, &name(3)), Known::Present(attr(103, 1)));
+    folders.age(start + 2 * LEASED_TTL);
+    assert_eq!(folders.find(DIR, &name(3)), Known::Unknown);
+    assert!(folders.is_held(DIR) && folders.attr(DIR).is_none() && folders.stats().bytes == 0);
+}
+
+#[test]
 fn a_storm_drops_the_listing_and_stays_bounded() {
     let mut folders = Folders::default();
     let lease = leased(&mut folders, DIR);

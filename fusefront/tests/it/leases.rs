@@ -114,7 +114,7 @@ fn contents_and_attributes_that_change_are_seen_where_they_were_cached() {
     let read = |path: &Path| fs::read(path).unwrap();
     warm(&rig, &mount, || assert_eq!(read(&mount.join("a")), b"first"));
     fs::write(rig.folder.path().join("a"), b"other").unwrap();
-    soon("the new bytes", || read(&mount.join("a")) == b"other");
+    soon("the new bytes", || fs::read(mount.join("a")).is_ok_and(|bytes| bytes == b"other"));
     assert_eq!(rig.status(&mount).errors, 0);
 }
 
@@ -135,8 +135,7 @@ fn a_file_held_open_is_followed() {
     soon("its new bytes", || {
         file.seek(SeekFrom::Start(0)).unwrap();
         bytes.clear();
-        file.read_to_end(&mut bytes).unwrap();
-        bytes == b"xyz"
+        file.read_to_end(&mut bytes).is_ok() && bytes == b"xyz"
     });
 }
 

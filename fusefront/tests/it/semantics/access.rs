@@ -88,9 +88,10 @@ fn o_direct() {
     }
     assert_eq!(file.read_at(&mut [0; 100], 2_500_001).unwrap(), 0, "the end");
     rewrite(&rig.folder.path().join("a"), &pattern(9000, 1));
-    let mut read = Vec::new();
-    open().read_to_end(&mut read).unwrap();
-    assert!(read == pattern(9000, 1), "opened again");
+    eventually("opened again", || {
+        let mut read = Vec::new();
+        open().read_to_end(&mut read).is_ok_and(|_| read == pattern(9000, 1))
+    });
 }
 
 /// A record lock of the open file, without waiting for it.

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Away, EIO, figure, open_direct, pass, read_at, run, timed, until, write_noise};
+use super::{Away, EIO, figure, open_direct, read_at, run, timed, until, write_noise};
 use crate::rig::finish;
 
 const FAR: u64 = 48 << 20;

@@ -5,6 +5,9 @@ use wire::ErrorCode;
 
 use crate::error::VfsError;
 
+/// What tells the kernel not to ask for this kind of operation again: it does without, and the program sees no error.
+pub const NOT_NEEDED: Errno = Errno::ENOSYS;
+
 /// The error number of a failed operation (errno(3)).
 pub fn of(error: &VfsError) -> Errno {
     match error {

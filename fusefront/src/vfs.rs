@@ -229,6 +229,7 @@ impl Vfs {
         let path = path.join(&name).map_err(|_| VfsError::TooLong)?;
         self.want_lease(parent);
         self.miss(parent);
+        self.note_miss(parent);
         let asked = self.0.state.lock().folders.asking(parent);
         let attr = match self.0.stat(Target { share, path, id: None }, deadline).await {
             Ok(attr) => attr,

@@ -31,6 +31,13 @@ impl Vfs {
         self.grant(wish);
     }
 
+    /// Takes note of a name that memory could not tell of: in a folder beside some that were read in full, more will follow.
+    pub(super) fn note_miss(&self, dir: NodeId) {
+        let Ok(parent) = self.0.state.lock().nodes.parent(dir) else { return };
+        let wish = self.0.scans.lock().looked_up((parent, dir), Instant::now());
+        self.grant(wish);
+    }
+
     /// Ends the scans of folders that were left, and calls off what they have on its way.
     pub fn rest_scans(&self, before: Instant) {
         let (ended, wasted) = {

@@ -8,5 +8,6 @@ mod mount_8;
 mod options;
 mod resolve;
 mod run;
+mod watch;
 
 pub use run::main;

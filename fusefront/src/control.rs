@@ -24,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-pub use message::{Done, Event, PATH_BYTES_MAX, Problem, Progress, Request};
+pub use message::{Changed, Done, Event, Happened, PATH_BYTES_MAX, Problem, Progress, Request};
 
 use crate::{keeper::Keeper, status::Report};
 use task::Tasks;
@@ -188,14 +188,15 @@ pub fn answering(dirs: &[PathBuf]) -> io::Result<Vec<Answering>> {
     Ok(mounts)
 }
 
-/// Has the mount behind `socket` do `request`; `told` is given each event but the last.
+/// Has the mount behind `socket` do `request`; `told` is given each event but the last, and ends it with an error.
 ///
 /// # Errors
-/// When the mount does not answer, or ends meanwhile; the inner one is why it could not be done, for people.
+/// When the mount does not answer, or ends meanwhile, and that of `told`; the inner one is why it could not be done, for
+/// people.
 pub fn request(
     socket: &Path,
     request: &Request,
-    mut told: impl FnMut(Event),
+    mut told: impl FnMut(Event) -> io::Result<()>,
 ) -> io::Result<Result<Done, String>> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_write_timeout(Some(SILENCE_MAX))?;
@@ -213,7 +214,7 @@ pub fn request(
         match serde_json::from_slice(&line)? {
             Event::Done(done) => return Ok(Ok(done)),
             Event::Failed(reason) => return Ok(Err(reason)),
-            event => told(event),
+            event => told(event)?,
         }
     }
 }

@@ -1,6 +1,7 @@
-//! What `wormhole cache` has a mount do with its disk cache: warm, pin, verify, clear.
+//! What `wormhole cache` has a mount do with its disk cache: warm, pin, verify, clear; and what `wormhole watch` asks for.
 
 mod warm;
+mod watch;
 
 use std::time::Duration;
 
@@ -55,23 +56,33 @@ impl Keeper {
     /// Why it cannot go on, in words for people.
     pub async fn run(&self, request: Request, tell: Tell) -> Result<Done, String> {
         let no_cache = "this mount has no disk cache: mount with --cache-dir, and a --cache-size above 0";
-        let disk = self.vfs.l2().ok_or(no_cache)?.clone();
+        let disk = self.vfs.l2().ok_or(no_cache).cloned();
         match request {
-            Request::Verify => verify(&disk, |progress| drop(tell.try_send(Event::Progress(progress)))).await,
+            Request::Watch(path) => {
+                let keeper = self.clone();
+                self.on_lane(async move { watch::watch(&keeper, &path, &tell).await }).await
+            }
+            Request::Verify => {
+                verify(&disk?, |progress| drop(tell.try_send(Event::Progress(progress)))).await
+            }
             Request::Clear => {
+                let disk = disk?;
                 self.vfs.with_known(LastKnown::clear);
                 clear(&disk).await
             }
             Request::Warm(paths) => {
+                let disk = disk?;
                 loaded(&disk).await?;
                 let keeper = self.clone();
                 self.on_lane(async move { warm::warm(&keeper, &disk, paths, &tell).await }).await
             }
             Request::Pin(paths) => {
+                let disk = disk?;
                 let keeper = self.clone();
                 self.on_lane(async move { keeper.pin(&disk, paths, true, &tell).await }).await
             }
             Request::Unpin(paths) => {
+                let disk = disk?;
                 let keeper = self.clone();
                 self.on_lane(async move { keeper.pin(&disk, paths, false, &tell).await }).await
             }

@@ -20,6 +20,7 @@ pub mod scan;
 pub mod shares;
 mod statfs;
 pub mod walk;
+pub mod watch;
 pub mod xattr;
 
 use std::{collections::VecDeque, sync::Arc, sync::OnceLock, time::Duration};
@@ -27,8 +28,12 @@ use std::{collections::VecDeque, sync::Arc, sync::OnceLock, time::Duration};
 use bytes::Bytes;
 use engine::cache::L2;
 use parking_lot::Mutex;
-use tokio::{runtime::Handle, sync::Semaphore, time::Instant};
-use transport::Client;
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, broadcast},
+    time::Instant,
+};
+use transport::{Client, Pushed};
 use wire::{
     Attr, Class, DecodeError, ErrorCode, FileKind, LeaseId, Name, Reply, Request, limits, message::Target,
 };
@@ -51,6 +56,9 @@ use shares::{MountRoot, Shares};
 
 /// The longest text of a symlink (`PATH_MAX`, limits.h, without the NUL): the kernel takes none that fills a page.
 const LINK_BYTES_MAX: usize = limits::TARGET_BYTES_MAX - 1;
+
+/// Pushes that wait for one who watches; with more of them he starts over.
+const WATCHER_PUSHES_MAX: usize = 256;
 
 /// What is asked about when a node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +120,8 @@ pub struct Inner {
     statfs: Mutex<statfs::Shown>,
     root_looks: Arc<Semaphore>,
     kernel: OnceLock<Box<dyn KernelCache>>,
+    /// What the host pushes, for [`watch::Watch`].
+    watchers: broadcast::Sender<Pushed>,
 }
 
 struct State {
@@ -181,6 +191,7 @@ impl Vfs {
             statfs: Mutex::default(),
             root_looks: Arc::new(Semaphore::new(ROOT_LOOKS_MAX)),
             kernel: OnceLock::new(),
+            watchers: broadcast::Sender::new(WATCHER_PUSHES_MAX),
         }));
         vfs.listen(pushes);
         vfs

@@ -85,11 +85,16 @@ impl<R> Direct<R> {
 mod tests {
     use super::*;
 
+    /// Of the paused clock.
+    fn now() -> Instant {
+        Instant::now() // clock: paused in every test here
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_the_disk_does_not_answer_goes_another_way_once() {
         let (direct, late) = (Arc::new(Direct::default()), Arc::new(Mutex::new(Vec::new())));
-        let hung = direct.keep(Instant::now(), "hung");
-        let answered = direct.keep(Instant::now(), "answered");
+        let hung = direct.keep(now(), "hung");
+        let answered = direct.keep(now(), "answered");
         assert!(direct.wants_watch() && !direct.wants_watch(), "one watches");
         let seen = late.clone();
         let watch = tokio::spawn(direct.clone().watch(move |read| seen.lock().push(read)));
@@ -103,12 +108,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn reads_kept_while_others_are_late_are_watched_too() {
         let (direct, late) = (Arc::new(Direct::default()), Arc::new(Mutex::new(Vec::new())));
-        direct.keep(Instant::now(), 1);
+        direct.keep(now(), 1);
         assert!(direct.wants_watch());
         let seen = late.clone();
         let watch = tokio::spawn(direct.clone().watch(move |read| seen.lock().push(read)));
-        sleep(LATE_AFTER - LOOK_EVERY / 2).await;
-        direct.keep(Instant::now(), 2);
+        sleep(LATE_AFTER - LOOK_EVERY / 2).await; // clock: paused
+        direct.keep(now(), 2);
         assert!(!direct.wants_watch());
         watch.await.unwrap();
         assert_eq!(*late.lock(), [1, 2]);

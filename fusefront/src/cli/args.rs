@@ -13,7 +13,7 @@ use engine::cli::{
 };
 use serde::Deserialize;
 
-use super::{cache::CacheArgs, help, options::MountOption};
+use super::{cache::CacheArgs, help, options::MountOption, watch::WatchArgs};
 use crate::config::{CACHE_BYTES_MIN, MEMORY_BYTES_MIN, OnDisconnect};
 
 /// A typing error in the size must not take the machine down.
@@ -57,6 +57,8 @@ pub(super) enum Command {
     Status(StatusArgs),
     /// The disk cache: show, fill, pin, check or empty it; `wormhole help cache`
     Cache(CacheArgs),
+    /// Say what changes on the host at a path and below, a line each, until ^C
+    Watch(WatchArgs),
     /// Explain a command or a topic; `help topics` lists them
     Help(HelpArgs),
     /// Print what a shell needs to complete these commands

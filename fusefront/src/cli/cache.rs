@@ -2,7 +2,7 @@
 //! socket; without one, the command opens the folder itself.
 
 mod folder;
-mod place;
+pub(super) mod place;
 mod show;
 
 use std::{
@@ -256,9 +256,12 @@ fn ask(mount: &Answering, request: &Request, show: &Show) -> anyhow::Result<Done
             let file = path.join(OsStr::from_bytes(&problem.path));
             show.line(&format!("{}: {}", file.display(), problem.reason));
         }
-        Event::Alive | Event::Done(_) | Event::Failed(_) => {}
+        Event::Alive | Event::Watching(_) | Event::Changed(_) | Event::Done(_) | Event::Failed(_) => {}
     };
-    let answer = control::request(&mount.socket, request, told);
+    let answer = control::request(&mount.socket, request, |event| {
+        told(event);
+        Ok(())
+    });
     let outcome = answer.with_context(|| format!("the mount on {} does not answer", path.display()))?;
     outcome.map_err(|reason| anyhow!("{}: {reason}", path.display()))
 }

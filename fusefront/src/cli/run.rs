@@ -30,6 +30,7 @@ use super::{
     args::{Cli, Command, StatusArgs, UnmountArgs},
     cache, daemon, help, mount_8,
     resolve::MountRun,
+    watch,
 };
 use crate::{
     config::MountConfig,
@@ -79,6 +80,7 @@ fn run(cli: Cli, arguments: &[OsString], is_daemon: bool) -> Result<(), Failure>
         Command::Unmount(args) => unmount(&args)?,
         Command::Status(args) => status(&args)?,
         Command::Cache(args) => cache::run(args)?,
+        Command::Watch(args) => watch::run(&args)?,
         Command::Help(args) => {
             pages::print(topics::help(Cli::command(), &help::TOPICS, &args)?.as_bytes())?;
         }

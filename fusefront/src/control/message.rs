@@ -7,7 +7,7 @@ pub(super) const REQUEST_BYTES_MAX: u64 = 8 << 20;
 /// Bytes of paths that one request may bring: as numbers they take up to four times as much.
 pub const PATH_BYTES_MAX: usize = 1 << 20;
 
-/// What a mount may be asked to do with its disk cache. Paths are relative to the mount, as bytes, and may be patterns.
+/// What a mount may be asked to do, most of it with its disk cache. Paths are relative to the mount, as bytes, and may be patterns.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
@@ -21,6 +21,8 @@ pub enum Request {
     Verify,
     /// Drop all that the cache holds.
     Clear,
+    /// Say what changes at this path and below, until the client goes away.
+    Watch(Vec<u8>),
 }
 
 /// What a mount says while it does that.
@@ -33,6 +35,10 @@ pub enum Event {
     Progress(Progress),
     /// Something that cannot be had; it goes on.
     Problem(Problem),
+    /// So many folders are watched from here on.
+    Watching(u64),
+    /// Something changed.
+    Changed(Changed),
     /// The end.
     Done(Done),
     /// The end, for a reason that is not one file's, in words for people.
@@ -57,6 +63,29 @@ pub struct Problem {
     pub path: Vec<u8>,
     /// Why, and what to do.
     pub reason: String,
+}
+
+/// A change on the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// Relative to the mount.
+    pub path: Vec<u8>,
+    /// What happened to it.
+    pub what: Vec<Happened>,
+}
+
+/// What happened to a name or its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Happened {
+    /// The name came to be, perhaps in place of another file's.
+    Created,
+    /// The name is gone, or was between.
+    Removed,
+    /// The file's bytes changed.
+    Contents,
+    /// Its attributes did.
+    Attributes,
 }
 
 /// What a request came to.

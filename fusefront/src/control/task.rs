@@ -25,6 +25,8 @@ use crate::keeper::Keeper;
 
 /// Requests at work at once.
 const TASKS_MAX: usize = 4;
+/// Clients that watch at once, which may be for days.
+const WATCHES_MAX: usize = 16;
 /// How often a mount says that it is still there.
 const ALIVE_EVERY: Duration = Duration::from_secs(1);
 /// Events that wait to be sent.
@@ -35,10 +37,20 @@ pub(super) struct Tasks {
     keeper: Option<Arc<Keeper>>,
     stop: Arc<AtomicBool>,
     running: Arc<AtomicUsize>,
+    watching: Arc<AtomicUsize>,
 }
 
-/// One place among [`TASKS_MAX`].
+/// One place among so many.
 struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    /// One of `most`, if there is one free.
+    fn take(taken: &Arc<AtomicUsize>, most: usize) -> Option<Place> {
+        let is_free = taken.fetch_add(1, AcqRel) < most;
+        let place = Place(taken.clone());
+        is_free.then_some(place)
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -48,7 +60,7 @@ impl Drop for Place {
 
 impl Tasks {
     pub(super) fn new(keeper: Option<Keeper>, stop: Arc<AtomicBool>) -> Tasks {
-        Tasks { keeper: keeper.map(Arc::new), stop, running: Arc::default() }
+        Tasks { keeper: keeper.map(Arc::new), stop, running: Arc::default(), watching: Arc::default() }
     }
 
     /// Works on a request whose first bytes are `text`, in a thread of its own.
@@ -56,17 +68,14 @@ impl Tasks {
         let Some(keeper) = self.keeper.clone() else {
             return say(&mut client, &Event::Failed("this mount takes no requests".to_owned()));
         };
-        let is_free = self.running.fetch_add(1, AcqRel) < TASKS_MAX;
-        let place = Place(self.running.clone());
-        if !is_free {
+        let Some(place) = Place::take(&self.running, TASKS_MAX) else {
             let busy = format!("{TASKS_MAX} other requests are at work: try again when one is done");
             return say(&mut client, &Event::Failed(busy));
-        }
-        let stop = self.stop.clone();
+        };
+        let (stop, watching) = (self.stop.clone(), self.watching.clone());
         thread::Builder::new().name("wormhole-task".to_owned()).spawn(move || {
-            let _place = place;
             // A client that went away is no concern of the mount's.
-            if let Err(error) = work(&mut client, text, &keeper, &stop) {
+            if let Err(error) = work(&mut client, (text, place), (&keeper, &watching), &stop) {
                 tracing::debug!(%error, "a request was not answered to its end");
             }
         })?;
@@ -74,11 +83,25 @@ impl Tasks {
     }
 }
 
-fn work(client: &mut UnixStream, text: Vec<u8>, keeper: &Keeper, stop: &AtomicBool) -> io::Result<()> {
+fn work(
+    client: &mut UnixStream,
+    (text, mut place): (Vec<u8>, Place),
+    (keeper, watching): (&Keeper, &Arc<AtomicUsize>),
+    stop: &AtomicBool,
+) -> io::Result<()> {
     let request = match read(client, text)? {
         Ok(request) => request,
         Err(reason) => return say(client, &Event::Failed(reason)),
     };
+    if matches!(request, Request::Watch(_)) {
+        let Some(other) = Place::take(watching, WATCHES_MAX) else {
+            let busy = format!("{WATCHES_MAX} others watch: end one of them first");
+            return say(client, &Event::Failed(busy));
+        };
+        // The first one is for those that end.
+        place = other;
+    }
+    let _place = place;
     let runtime = Builder::new_current_thread().enable_time().build()?;
     runtime.block_on(async {
         let (tell, mut events) = mpsc::channel(EVENTS_MAX);

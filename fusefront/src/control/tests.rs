@@ -147,7 +147,7 @@ fn one_who_says_nothing_gets_the_report_and_garbage_an_answer() {
     let mut text = String::new();
     silent.read_to_string(&mut text).unwrap();
     assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report("/mnt/a"));
-    let refused = request(&socket, &Request::Verify, |_| {}).unwrap();
+    let refused = request(&socket, &Request::Verify, |_| Ok(())).unwrap();
     assert_eq!(refused, Err("this mount takes no requests".to_owned()));
     let mut garbage = UnixStream::connect(&socket).unwrap();
     garbage.write_all(b"{\"warm\": 7").unwrap();

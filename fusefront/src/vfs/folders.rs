@@ -209,6 +209,12 @@ impl Folders {
         stats
     }
 
+    /// A number for a lease that is somebody else's affair.
+    pub fn number(&mut self) -> LeaseId {
+        self.lease_last += 1;
+        LeaseId(self.lease_last)
+    }
+
     /// A number to ask for a lease on `dir` with; `None` where there is one, or none is to be had now. The caller keeps
     /// the directory's node until it comes out of [`Folders::take_let_go`].
     pub fn begin(&mut self, dir: NodeId, now: Instant) -> Option<LeaseId> {
@@ -218,8 +224,7 @@ impl Folders {
             None => {}
         }
         self.make_room_for_one();
-        self.lease_last += 1;
-        let lease = LeaseId(self.lease_last);
+        let lease = self.number();
         let folder = Folder {
             lease,
             phase: Phase::Asked,

@@ -92,6 +92,10 @@ impl Vfs {
     }
 
     fn take_push(&self, pushed: Pushed) {
+        if self.0.watchers.receiver_count() > 0 {
+            // They may all have left since.
+            let _ = self.0.watchers.send(pushed.clone());
+        }
         let mut state = self.0.state.lock();
         let after = match pushed {
             Pushed::Push(Push::Changed { lease, changes }) => {

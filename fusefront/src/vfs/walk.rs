@@ -8,7 +8,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use wire::{
-    Attr, ErrorCode, FileId, FileKind, Name, SharePath,
+    Attr, ErrorCode, FileId, FileKind, Name, ShareId, SharePath,
     message::{ShareInfo, Target},
 };
 
@@ -84,7 +84,7 @@ enum Todo {
 
 /// A path in a share.
 #[derive(Clone)]
-struct At {
+pub(super) struct At {
     share: Arc<ShareInfo>,
     path: SharePath,
 }
@@ -277,13 +277,50 @@ impl Walk {
 }
 
 impl At {
-    fn join(&self, name: &[u8]) -> Result<At, VfsError> {
+    /// What a path, relative to the mount, leads to: a place in a share, or every share.
+    ///
+    /// # Errors
+    /// [`VfsError::NoSuchName`], [`VfsError::TooLong`] for what no host can have.
+    pub(super) fn of(vfs: &Vfs, path: &[u8]) -> Result<Vec<At>, VfsError> {
+        let mut parts = path.split(|&byte| byte == b'/').filter(|part| !part.is_empty() && *part != b".");
+        let share = if vfs.shows_folder_of_shares() { parts.next() } else { None };
+        let roots = vfs.shares().into_iter().filter(|of| share.is_none_or(|name| name == of.name.as_bytes()));
+        let mut roots: Vec<At> =
+            roots.map(|share| At { share: Arc::new(share), path: SharePath::root() }).collect();
+        for part in parts {
+            for at in &mut roots {
+                *at = at.join(part)?;
+            }
+        }
+        if roots.is_empty() { Err(VfsError::NoSuchName) } else { Ok(roots) }
+    }
+
+    /// What a request names it by.
+    pub(super) fn target(&self) -> Target {
+        Target { share: self.share.id, path: self.path.clone(), id: None }
+    }
+
+    /// The share and the path in it.
+    pub(super) fn place(&self) -> (ShareId, SharePath) {
+        (self.share.id, self.path.clone())
+    }
+
+    /// The folder it is in, and its name there; `None` for a share's root.
+    pub(super) fn split(&self) -> Option<(At, Name)> {
+        let name = self.path.names().last()?;
+        let path = self.path.as_bytes();
+        let end = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+        let path = SharePath::new(&path[..end]).ok()?;
+        Some((At { share: self.share.clone(), path }, name))
+    }
+
+    pub(super) fn join(&self, name: &[u8]) -> Result<At, VfsError> {
         let path = self.path.join(&name_of(name)?).map_err(|_| VfsError::TooLong)?;
         Ok(At { share: self.share.clone(), path })
     }
 
     /// As seen from the mount's root.
-    fn shown(&self, vfs: &Vfs, name: Option<&[u8]>) -> Vec<u8> {
+    pub(super) fn shown(&self, vfs: &Vfs, name: Option<&[u8]>) -> Vec<u8> {
         let share = vfs.shows_folder_of_shares().then(|| self.share.name.as_bytes());
         let path = (!self.path.is_root()).then(|| self.path.as_bytes());
         [share, path, name].into_iter().flatten().collect::<Vec<_>>().join(&b'/')
@@ -291,7 +328,7 @@ impl At {
 }
 
 /// What is one file's, of what went wrong; the other is that there is no host.
-fn passes(error: VfsError) -> Result<VfsError, VfsError> {
+pub(super) fn passes(error: VfsError) -> Result<VfsError, VfsError> {
     match error {
         VfsError::Lost { .. } | VfsError::Deadline | VfsError::Closed => Err(error),
         VfsError::Host { code: ErrorCode::NotFound, .. } => Ok(VfsError::NoSuchName),

@@ -22,3 +22,4 @@ mod rig;
 mod scan;
 mod semantics;
 mod tree;
+mod watch;

@@ -11,7 +11,7 @@ use anyhow::{Context, anyhow};
 ///
 /// # Errors
 /// When it is on none of them, or goes back up within one.
-pub(super) fn find(path: &Path, mountpoints: &[&Path]) -> anyhow::Result<(usize, Vec<u8>)> {
+pub(in super::super) fn find(path: &Path, mountpoints: &[&Path]) -> anyhow::Result<(usize, Vec<u8>)> {
     let absolute =
         std::path::absolute(path).with_context(|| format!("{} cannot be resolved", path.display()))?;
     let mut here = PathBuf::from("/");

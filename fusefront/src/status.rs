@@ -42,6 +42,9 @@ pub struct Report {
     pub stages: ReadStagesStatus,
     /// Requests for names and attributes sent to the host.
     pub metadata_requests: u64,
+    /// What the host pushes changes of.
+    #[serde(default)]
+    pub leases: Leases,
     /// Requests of programs being answered now.
     pub in_flight: u64,
     /// Requests for file contents at the host now.
@@ -69,6 +72,23 @@ pub struct Offline {
     pub known_at: String,
     /// Seconds since the host appeared; `None` while it has not.
     pub host_appeared_s: Option<u64>,
+}
+
+/// Folders that the host watches for this mount, and what memory holds of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leases {
+    /// Leases held.
+    pub held: u64,
+    /// Complete listings in memory.
+    pub listings: u64,
+    /// Bytes of names and listings.
+    pub bytes: u64,
+    /// Folders without a lease since the host watches as many as it may.
+    pub exhausted: u64,
+    /// Folders without a lease since the host cannot watch them.
+    pub unwatchable: u64,
+    /// Changes that the host pushed.
+    pub pushed_changes: u64,
 }
 
 /// The session with the host.
@@ -253,6 +273,23 @@ impl fmt::Display for Report {
             "  requests    {} in flight, {} fetches, {} for names; {} I/O errors, {} stale",
             self.in_flight, self.fetches_in_flight, self.metadata_requests, self.errors, self.stale
         )?;
+        let leases = &self.leases;
+        write!(
+            f,
+            "  leases      {} folders, {} listings in {}; {} changes pushed",
+            leases.held,
+            leases.listings,
+            Bytes(leases.bytes),
+            leases.pushed_changes
+        )?;
+        if leases.exhausted + leases.unwatchable > 0 {
+            write!(
+                f,
+                "; without a lease: {} (the host watches as many as it may), {} (it cannot watch them)",
+                leases.exhausted, leases.unwatchable
+            )?;
+        }
+        writeln!(f)?;
         writeln!(
             f,
             "  memory      {} of {} lent ({} cached), {} resident",

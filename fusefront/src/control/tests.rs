@@ -50,6 +50,7 @@ fn report(mountpoint: &str) -> Report {
         bound: engine::status::BoundStatus::default(),
         stages: ReadStagesStatus::default(),
         metadata_requests: 9,
+        leases: crate::status::Leases::default(),
         in_flight: 0,
         fetches_in_flight: 0,
         errors: 0,

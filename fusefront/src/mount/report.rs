@@ -20,7 +20,7 @@ use crate::{
     config::{MountConfig, OnDisconnect},
     mountinfo::MountInfo,
     stats::Stats,
-    status::{Cache, Kernel, Memory, Offline, Reads, Report, Session},
+    status::{Cache, Kernel, Leases, Memory, Offline, Reads, Report, Session},
     vfs::Vfs,
 };
 
@@ -79,6 +79,7 @@ impl Reporter {
             reads: reads(stats),
             stages: stats.read_stages.status(rtt),
             metadata_requests: stats.metadata_requests.get(),
+            leases: leases(vfs, stats),
             in_flight: stats.in_flight.get(),
             fetches_in_flight: stats.fetches_in_flight.get(),
             errors: stats.errors.get(),
@@ -160,6 +161,18 @@ pub fn cache(dir: &Path, l2: &L2Stats, carried_over: u64) -> Cache {
 /// A text that the host may have chosen, as one line that moves no cursor of a terminal.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+fn leases(vfs: &Vfs, stats: &Stats) -> Leases {
+    let known = vfs.folders();
+    Leases {
+        held: known.leases,
+        listings: known.listings,
+        bytes: known.bytes,
+        exhausted: known.exhausted,
+        unwatchable: known.unwatchable,
+        pushed_changes: stats.pushed_changes.get(),
+    }
 }
 
 fn reads(stats: &Stats) -> Reads {

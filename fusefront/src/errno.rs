@@ -27,6 +27,11 @@ pub fn of(error: &VfsError) -> Errno {
     }
 }
 
+/// Whether a program is told that there is no such name.
+pub fn is_absent(error: &VfsError) -> bool {
+    of(error) == Errno::ENOENT
+}
+
 /// Whether a program sees an I/O error: the operation failed for good, and nobody knows more.
 pub fn is_io_error(error: &VfsError) -> bool {
     of(error) == Errno::EIO

@@ -273,23 +273,7 @@ impl fmt::Display for Report {
             "  requests    {} in flight, {} fetches, {} for names; {} I/O errors, {} stale",
             self.in_flight, self.fetches_in_flight, self.metadata_requests, self.errors, self.stale
         )?;
-        let leases = &self.leases;
-        write!(
-            f,
-            "  leases      {} folders, {} listings in {}; {} changes pushed",
-            leases.held,
-            leases.listings,
-            Bytes(leases.bytes),
-            leases.pushed_changes
-        )?;
-        if leases.exhausted + leases.unwatchable > 0 {
-            write!(
-                f,
-                "; without a lease: {} (the host watches as many as it may), {} (it cannot watch them)",
-                leases.exhausted, leases.unwatchable
-            )?;
-        }
-        writeln!(f)?;
+        self.fmt_leases(f)?;
         writeln!(
             f,
             "  memory      {} of {} lent ({} cached), {} resident",
@@ -317,6 +301,27 @@ impl fmt::Display for Report {
 }
 
 impl Report {
+    /// Which folders the host tells of, and which not.
+    fn fmt_leases(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let leases = &self.leases;
+        write!(
+            f,
+            "  leases      {} folders, {} listings in {}; {} changes pushed",
+            leases.held,
+            leases.listings,
+            Bytes(leases.bytes),
+            leases.pushed_changes
+        )?;
+        if leases.exhausted + leases.unwatchable > 0 {
+            write!(
+                f,
+                "; without a lease: {} (the host watches as many as it may), {} (it cannot watch them)",
+                leases.exhausted, leases.unwatchable
+            )?;
+        }
+        writeln!(f)
+    }
+
     /// That it began without the host, and whether that is over.
     fn fmt_offline(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(Offline { known_at, host_appeared_s }) = &self.offline else { return Ok(()) };

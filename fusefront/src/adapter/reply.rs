@@ -80,8 +80,7 @@ pub(super) fn entry(
             Generation(found.generation),
         ),
         Err(error) => {
-            let is_absent = matches!(errno::of(&error), Errno::ENOENT);
-            match vfs.absent_ttl(parent, name).filter(|_| is_absent) {
+            match vfs.absent_ttl(parent, name).filter(|_| errno::is_absent(&error)) {
                 // Number zero is nobody (fuse_entry_out in fuse.h of Linux).
                 Some(ttl) => {
                     let nobody = bare_attr(0, FileKind::Regular);

@@ -10,7 +10,7 @@ use fusefront::{
     stats::Stats,
     vfs::{
         By, KernelCache, Vfs, VfsParts, attr::NodeAttr, dir::offset_of, handle::HandleId, inode::NodeId,
-        listing::Listed, shares::MountRoot,
+        leases::Doubt, listing::Listed, open::KernelPages, shares::MountRoot,
     },
 };
 use tokio::{
@@ -36,6 +36,18 @@ struct Deaf;
 
 impl KernelCache for Deaf {
     fn drop_attr(&self, _: NodeId) {}
+
+    fn store(&self, _: NodeId, _: &[u8]) -> bool {
+        false
+    }
+
+    fn doubt(&self, _: Doubt) {}
+
+    fn doubt_everything(&self, _: Vec<Doubt>) {}
+
+    fn has_epochs(&self) -> bool {
+        true
+    }
 }
 
 /// What is mounted.
@@ -179,7 +191,8 @@ impl Kernel {
 
     async fn open(&mut self, input: &mut Input<'_>) {
         let Some(node) = self.pick(input, |kind| kind == FileKind::Regular) else { return };
-        let Ok(opened) = in_time(self.vfs.open(node, Instant::now() + PATIENCE)).await else { return };
+        let opened = self.vfs.open(node, KernelPages::Used, Instant::now() + PATIENCE);
+        let Ok(opened) = in_time(opened).await else { return };
         if self.files.len() < HELD_MAX {
             self.files.push(opened.handle);
         } else {

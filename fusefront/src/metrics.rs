@@ -167,6 +167,7 @@ fn counters() -> Vec<Counted> {
         count("mount.metadata_requests", "requests for names and attributes", |report| {
             report.metadata_requests
         }),
+        count("mount.pushed_changes", "changes the host told of", |report| report.leases.pushed_changes),
         count("mount.errors", "operations that failed with EIO", |report| report.errors),
         count("mount.stale", "operations that failed with ESTALE", |report| report.stale),
         count("mount.verifications", "questions whether read bytes still hold", |report| {
@@ -219,6 +220,11 @@ fn gauges() -> Vec<Gauged> {
             truth(cache(report).degraded.is_some())
         }),
         bytes("mount.resident_bytes", "held from the system", |report| report.memory.resident_bytes as f64),
+        count("mount.leases", "folders whose changes the host tells", |report| report.leases.held as f64),
+        count("mount.unleased", "folders that it does not watch", |report| {
+            (report.leases.exhausted + report.leases.unwatchable) as f64
+        }),
+        bytes("mount.names_bytes", "names and attributes kept", |report| report.leases.bytes as f64),
         count("mount.nodes", "files the kernel knows", |report| report.kernel.nodes as f64),
         count("mount.open_files", "open files", |report| report.kernel.open_files as f64),
         count("mount.open_dirs", "open folders", |report| report.kernel.open_dirs as f64),

@@ -288,7 +288,7 @@ impl Vfs {
     /// Takes back lookups of a node: the kernel forgot it.
     pub fn forget(&self, node: NodeId, lookups: u64) {
         let mut state = self.0.state.lock();
-        let above = state.nodes.parent(node).ok();
+        let above = state.leased_above(node);
         state.nodes.forget(node, lookups);
         let after = state.let_forgotten_go(node, above);
         drop(state);

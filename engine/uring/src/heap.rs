@@ -54,8 +54,8 @@ mod tests {
     use super::*;
 
     fn resident_bytes() -> usize {
-        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-        statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+        let statm = std::fs::read_to_string("/proc/self/statm").expect("procfs");
+        statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).expect("a number") * 4096
     }
 
     #[test]

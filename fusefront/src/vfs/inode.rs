@@ -55,6 +55,9 @@ impl NodeId {
     }
 }
 
+/// Directories in [`NodeTable::take_left`]; what is beyond them goes when room is made.
+const LEFT_MAX: usize = 1024;
+
 /// From here up: numbers for files whose own number is taken, or not known.
 const SYNTHETIC_FIRST: u64 = 1 << 63;
 
@@ -116,6 +119,8 @@ pub struct NodeTable {
     by_realm: Index,
     /// The nodes of roots of shares, where the root of the mount is none; of each share the latest last.
     share_roots: Vec<ShareRoot>,
+    /// Directories that the kernel forgot and whose node moved away, for who keeps them: at most [`LEFT_MAX`].
+    left: Vec<NodeId>,
     /// Whether the root of the mount holds the shares as folders.
     is_folder: bool,
     /// Where the search for what can go is, and the directory found in use last.
@@ -146,6 +151,7 @@ impl NodeTable {
             realms: Slab::new(),
             by_realm: Index::new(),
             share_roots: Vec::new(),
+            left: Vec::new(),
             is_folder,
             search: Search::default(),
             generation: 0,
@@ -157,6 +163,11 @@ impl NodeTable {
         let row = table.rows.insert(root, &[]);
         assert_eq!(row, Row::ROOT, "the first row of an empty table");
         table
+    }
+
+    /// The directories that the kernel forgot before a node of theirs moved elsewhere, since the last call.
+    pub fn take_left(&mut self) -> Vec<NodeId> {
+        std::mem::take(&mut self.left)
     }
 
     /// How many nodes there are, the root among them.

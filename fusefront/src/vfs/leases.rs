@@ -303,7 +303,8 @@ impl State {
             }
             _ => self.folders.failed(lease, Instant::now()),
         }
-        let mut after = Aftermath::default();
+        // The kernel may have forgotten it while the lease was asked for.
+        let mut after = self.let_forgotten_go(dir, None);
         self.let_go(&mut after);
         after
     }
@@ -384,13 +385,45 @@ impl State {
         }
     }
 
+    /// The nearest directory above a node that the folders keep: those in between go with the last node in them.
+    pub(super) fn leased_above(&self, node: NodeId) -> Option<NodeId> {
+        let mut at = node;
+        loop {
+            let above = self.nodes.parent(at).ok().filter(|above| *above != at && *above != NodeId::ROOT)?;
+            if self.folders.contains(above) {
+                return Some(above);
+            }
+            at = above;
+        }
+    }
+
+    /// Ends a handle's hold on its node, which the kernel may have forgotten before.
+    pub(super) fn unpin(&mut self, node: NodeId) -> Aftermath {
+        let above = self.leased_above(node);
+        self.nodes.unpin(node);
+        self.let_forgotten_go(node, above)
+    }
+
     /// Gives the lease on a directory back that the kernel forgot, and nothing else keeps.
     pub(super) fn let_forgotten_go(&mut self, node: NodeId, above: Option<NodeId>) -> Aftermath {
         let mut after = Aftermath::default();
-        let (mut node, mut above) = (node, above);
+        self.let_one_go(node, above);
+        for left in self.nodes.take_left() {
+            self.let_one_go(left, None);
+        }
+        for (_, lease) in self.folders.take_let_go() {
+            self.unsent.extend(lease);
+        }
+        if self.unsent.len() >= RELEASE_AT {
+            after.released.append(&mut self.unsent);
+        }
+        after
+    }
+
+    fn let_one_go(&mut self, mut node: NodeId, mut above: Option<NodeId>) {
         loop {
             if self.folders.contains(node) {
-                let higher = self.nodes.parent(node).ok();
+                let higher = self.leased_above(node);
                 self.nodes.unpin(node);
                 if self.nodes.pin(node).is_ok() {
                     break;
@@ -402,15 +435,8 @@ impl State {
             }
             // Gone, and with it perhaps what kept the directory it was in.
             let Some(dir) = above.take().filter(|dir| *dir != NodeId::ROOT && *dir != node) else { break };
-            (node, above) = (dir, self.nodes.parent(dir).ok());
+            (node, above) = (dir, self.leased_above(dir));
         }
-        for (_, lease) in self.folders.take_let_go() {
-            self.unsent.extend(lease);
-        }
-        if self.unsent.len() >= RELEASE_AT {
-            after.released.append(&mut self.unsent);
-        }
-        after
     }
 
     /// Lets go of directories that went out of the folders.

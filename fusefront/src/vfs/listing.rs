@@ -132,9 +132,10 @@ impl Vfs {
     /// Closes a directory.
     pub fn releasedir(&self, handle: HandleId) {
         let mut state = self.0.state.lock();
-        if let Some(dir) = state.handles.remove_dir(handle) {
-            state.nodes.unpin(dir.node);
-        }
+        let Some(dir) = state.handles.remove_dir(handle) else { return };
+        let after = state.unpin(dir.node);
+        drop(state);
+        self.follow(after);
     }
 
     /// Where `offset` goes on, if memory can tell.

@@ -10,6 +10,7 @@ use super::{
     away::Asked,
     handle::{HandleId, NodeLocation, OpenFile},
     inode::{NodeId, Pages},
+    leases::Aftermath,
 };
 use crate::{
     error::VfsError,
@@ -241,9 +242,9 @@ impl Vfs {
     pub fn release(&self, handle: HandleId) {
         let mut state = self.0.state.lock();
         let file = state.handles.remove_file(handle);
-        let mut forgotten = None;
+        let (mut forgotten, mut after) = (None, Aftermath::default());
         if let Some(file) = &file {
-            state.nodes.unpin(file.node);
+            after = state.unpin(file.node);
             state.closed.push_back((file.node, file.reader.content().clone()));
             if state.closed.len() > CLOSED_MAX {
                 forgotten = state.closed.pop_front();
@@ -253,6 +254,7 @@ impl Vfs {
             }
         }
         drop(state);
+        self.follow(after);
         // Outside the lock: the last reader calls its read-ahead off.
         drop((file, forgotten));
     }

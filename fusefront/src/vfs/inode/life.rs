@@ -5,7 +5,7 @@ use std::hash::BuildHasher;
 use wire::{FileId, FileKind, Name, ShareId};
 
 use super::{
-    DEPTH_MAX, Found, NodeId, NodeTable, Realm, is_own_number,
+    DEPTH_MAX, Found, LEFT_MAX, NodeId, NodeTable, Realm, is_own_number,
     rows::{Mark, Node, Row},
 };
 use crate::error::VfsError;
@@ -169,6 +169,9 @@ impl NodeTable {
         self.pin_row(parent);
         self.unpin_row(from);
         self.reap(from);
+        if self.rows.get(from).is_some_and(|node| node.lookups == 0) && self.left.len() < LEFT_MAX {
+            self.left.push(self.number(from));
+        }
         Ok(())
     }
 

@@ -6,7 +6,7 @@
 //! A node is a file *of a share*: two shares may hold one file (the same folder twice, one inside the other), and it is
 //! then a node in each, with numbers of their own. So a node's path never leaves the share it was found in.
 //!
-//! A million nodes are about 80 bytes each, name and indexes among them: [`rows`] holds them in chunks, [`index`] finds
+//! A million nodes are about 80 bytes each, name and indexes among them: `rows` holds them in chunks, `index` finds
 //! them. Nothing here moves more than a piece of the table at once, since the whole mount waits meanwhile.
 
 mod index;

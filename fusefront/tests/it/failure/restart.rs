@@ -18,11 +18,12 @@ fn a_host_killed_during_a_read_and_started_again_is_not_noticed() {
         let random = u64::from_le_bytes(random.as_bytes()[..8].try_into().unwrap());
         let kill_at = random % (len - AHEAD_BYTES);
         let mount = away.mount(&[]);
-        let (reached, wait) = mpsc::channel();
+        let ((reached, wait), (go_on, told)) = (mpsc::channel(), mpsc::channel());
         let (read, expected) = (File::open(mount.join("big")).unwrap(), File::open(&source).unwrap());
-        let reader = thread::spawn(move || compare(read, expected, kill_at, &reached));
+        let reader = thread::spawn(move || compare(read, expected, kill_at, (&reached, &told)));
         wait.recv().unwrap();
         away.kill();
+        go_on.send(()).unwrap();
         pass(Duration::from_secs(2));
         away.start();
         let (wrong, took) = timed(|| reader.join().unwrap());
@@ -33,8 +34,14 @@ fn a_host_killed_during_a_read_and_started_again_is_not_noticed() {
     }
 }
 
-/// Reads both to the end; tells when it passes `mark`. Where they differ first.
-fn compare(mut read: File, mut expected: File, mark: u64, reached: &mpsc::Sender<()>) -> Option<u64> {
+/// Reads both to the end; tells when it passes `mark`, and goes on when it is told to, with what was asked ahead still on its
+/// way. Where they differ first.
+fn compare(
+    mut read: File,
+    mut expected: File,
+    mark: u64,
+    (reached, go_on): (&mpsc::Sender<()>, &mpsc::Receiver<()>),
+) -> Option<u64> {
     let (mut ours, mut theirs) = (vec![0; 256 << 10], vec![0; 256 << 10]);
     let mut at = 0;
     let mut told = false;
@@ -56,6 +63,7 @@ fn compare(mut read: File, mut expected: File, mark: u64, reached: &mpsc::Sender
             told = true;
             // Nobody waits any more when the test failed.
             let _ = reached.send(());
+            let _ = go_on.recv();
         }
     }
 }

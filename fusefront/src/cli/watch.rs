@@ -16,9 +16,10 @@ use super::{cache::place, run::say};
 use crate::control::{self, Event, Happened, Request};
 
 const EXAMPLES: &str = "\
-A line for each change, as the host tells of it: what happened, and the path. A rename is a removal and a
-creation. Changes that came while the host was out of reach, or too fast to follow, are not told: then
-a line says so (\"missed\"), and what is there is to be looked at again. Some may be told twice. Ends with ^C.
+A line for each change, as the host tells of it: what happened, and the path. A rename is a
+removal and a creation. Changes that came while the host was out of reach, or too fast to
+follow, are not told: then a line says so (\"missed\"), and what is there is to be looked at
+again. Some may be told twice. Ends with ^C.
 
 Examples:
   wormhole watch /mnt/films/show
@@ -77,7 +78,8 @@ fn tell(event: &Event, mountpoint: &Path, json: bool) -> io::Result<()> {
             line(&Line { event: "watching", path: None, folders: Some(*folders), reason: None })
         }
         Event::Watching(folders) => {
-            say(&format!("watching {folders} folders"));
+            let noun = if *folders == 1 { "folder" } else { "folders" };
+            say(&format!("watching {folders} {noun}"));
             Ok(())
         }
         Event::Problem(problem) => {

@@ -121,7 +121,12 @@ impl Vfs {
                 }
             }
         }
-        for leases in after.released.chunks(limits::RELEASE_MAX) {
+        self.give_back(&after.released);
+    }
+
+    /// Gives leases back, behind whatever comes.
+    pub(super) fn give_back(&self, leases: &[LeaseId]) {
+        for leases in leases.chunks(limits::RELEASE_MAX) {
             let (vfs, request) = (self.clone(), Request::Release(Vec::from(leases)));
             self.0.lane.spawn(async move {
                 // A host that was not told watches for nobody until the session ends.

@@ -32,8 +32,6 @@ pub const WATCHED_MAX: usize = 4096;
 const ASKED_MAX: usize = 8;
 /// Bytes of a page of a listing.
 const PAGE_BYTES: u32 = limits::LISTING_BYTES_MAX;
-/// How long the host may take to be told that a watch is over.
-const RELEASE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What a watch tells. Paths are relative to the mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -287,16 +285,10 @@ impl Watch {
         }
     }
 
-    /// Gives all leases back, behind whatever comes.
+    /// Gives all leases back.
     fn release(&mut self) {
         let leases: Vec<LeaseId> = self.leases.drain().map(|(lease, _)| lease).collect();
-        for leases in leases.chunks(limits::RELEASE_MAX) {
-            let (vfs, request) = (self.vfs.clone(), Request::Release(leases.into()));
-            self.vfs.0.lane.spawn(async move {
-                // A host that was not told watches for nobody until the session ends.
-                let _ = vfs.0.call(request, Instant::now() + RELEASE_DEADLINE).await;
-            });
-        }
+        self.vfs.give_back(&leases);
     }
 }
 

@@ -4,7 +4,6 @@
 //! versions, paths"): a file made by the run that reads it would show that instead.
 
 use std::{
-    env,
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
@@ -39,10 +38,7 @@ impl Corpus {
     /// # Errors
     /// What the file system says.
     pub fn open() -> io::Result<Corpus> {
-        // target/release/deps/throughput-0123456789abcdef
-        let program = env::current_exe()?;
-        let target = program.ancestors().nth(3).ok_or_else(|| io::Error::other("no target folder"))?;
-        let root = target.join("tmp/wormhole-benches");
+        let root = run::target_folder()?.join("tmp/wormhole-benches");
         fs::create_dir_all(&root)?;
         Ok(Corpus { root })
     }

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use crate::record::Spread;
+
 /// Operations from which percentiles mean something (TARGETS.md, "Method").
 pub const OPERATIONS_MIN: u64 = 1000;
 /// The longest that is told apart from longer ones.
@@ -50,6 +52,19 @@ impl Latency {
     /// How many there are.
     pub fn count(&self) -> u64 {
         self.nanos.len()
+    }
+
+    /// In milliseconds, for a record; none if there were none.
+    pub fn spread_ms(&self) -> Option<Spread> {
+        let at = |quantile| millis(self.nanos.value_at_quantile(quantile));
+        (self.count() > 0).then(|| Spread {
+            count: self.count(),
+            min: millis(self.nanos.min()),
+            p50: at(0.5),
+            p95: at(0.95),
+            p99: at(0.99),
+            max: millis(self.nanos.max()),
+        })
     }
 
     /// The line, if there were any.

@@ -6,6 +6,7 @@ pub mod access;
 pub mod corpus;
 pub mod latency;
 pub mod process;
+pub mod record;
 pub mod rig;
 pub mod run;
 pub mod sessions;

@@ -1,6 +1,6 @@
 //! What this run of a bench was asked to be: criterion keeps its options to itself.
 
-use std::env;
+use std::{env, io, path::PathBuf};
 
 /// How much a run is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,16 @@ impl Scale {
             Scale::Quick => full / 4,
         }
     }
+}
+
+/// The folder that cargo built this program in.
+///
+/// # Errors
+/// Of a program that is elsewhere.
+pub fn target_folder() -> io::Result<PathBuf> {
+    // target/release/deps/throughput-0123456789abcdef
+    let program = env::current_exe()?;
+    program.ancestors().nth(3).map(PathBuf::from).ok_or_else(|| io::Error::other("no target folder"))
 }
 
 /// Whether figures of this run mean anything: `cargo test` and `--test` run each bench once, to see that it runs.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::failure::Failure;
 use crate::finding::{self, Finding};
 use crate::repo::Repo;
-use crate::tidy::{Source, is_word};
+use crate::source::{Source, is_word};
 use manifest::{Manifest, Section};
 
 /// What a member may import of the workspace.

@@ -12,6 +12,7 @@ mod finding;
 mod fuzz;
 mod repo;
 mod require;
+mod source;
 mod step;
 mod tidy;
 

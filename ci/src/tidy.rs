@@ -1,7 +1,6 @@
 //! `cargo ci tidy`: the lines of the style guide that a machine can check.
 
 mod rules;
-mod source;
 
 use std::path::Path;
 
@@ -9,8 +8,7 @@ use crate::deps;
 use crate::failure::Failure;
 use crate::finding::{self, Finding};
 use crate::repo::Repo;
-
-pub(crate) use source::{Source, is_word};
+use crate::source::Source;
 
 /// Checks every file of the checkout and prints each place to mend.
 pub(crate) fn run(repo: &Repo) -> Result<(), Failure> {

@@ -1,5 +1,8 @@
 //! What `statx(2)` tells of a file, and its form on the wire.
 
+#[cfg(feature = "testing")]
+pub(crate) mod times;
+
 use std::{
     os::fd::BorrowedFd,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -11,10 +14,21 @@ use rustix::{
 };
 use wire::{Attr, ByteLen, FileId, FileKind, Timestamp, Version};
 
-use crate::share::identity::FileSystem;
-
 /// The longest that one `write(2)` is taken to last: 2 GiB, its most, to a disk of 35 MB/s.
 const WRITE_MAX: Duration = Duration::from_secs(60);
+
+/// What is to be known of a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileSystem {
+    /// The `fs` of its files' ids.
+    pub(crate) id: u64,
+    /// How long after a change the next one shows in the times.
+    pub(crate) settles_after: Duration,
+    /// Whether a look at a file in memory never waits for a device or a network.
+    pub(crate) quick: bool,
+    /// Whether the kernel tells of every change there: all go through it, and through files that inotify(7) knows.
+    pub(crate) tells: bool,
+}
 
 /// One look at a file: its attributes, and when they were taken.
 #[derive(Debug)]
@@ -40,7 +54,7 @@ impl Look {
         let flags = flags | AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
         let statx = statx(dir, name, flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME)?;
         #[cfg(feature = "testing")]
-        let (statx, now) = crate::testing::retime(statx, now);
+        let (statx, now) = times::retime(statx, now);
         Ok(Look { statx, now })
     }
 

@@ -18,6 +18,9 @@ pub const MEMORY_BYTES_MIN: usize = 8 << 20;
 /// The most: a typing error in the size must not take the machine down.
 pub const MEMORY_BYTES_MAX: usize = 64 << 30;
 
+/// Tickets that are remembered at once.
+pub const TICKETS_MAX: usize = 10_000;
+
 /// A folder to serve, and the name mounts see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShareConfig {

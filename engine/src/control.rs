@@ -7,6 +7,7 @@ pub(crate) mod desk;
 pub mod protocol;
 pub(crate) mod server;
 mod socket;
+mod survey;
 
 use std::{
     fs,

@@ -13,7 +13,7 @@ use crate::{
     files::{Grant, Key, OpenFile, OpenFiles},
     metrics::Metrics,
     share::{Place, Scope, resolve},
-    verify::Turns,
+    turns::Turns,
     work::Work,
 };
 

@@ -183,7 +183,7 @@ pub enum TicketError {
     #[error(
         "the host remembers {} tickets, which is its bound: give tickets an end (--expires), or start anew with another \
          state directory",
-        crate::tickets::TICKETS_MAX
+        crate::config::TICKETS_MAX
     )]
     Full,
     /// Make the state directory writable.

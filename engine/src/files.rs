@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use wire::{FileId, ShareId, auth::Claims, cursor::Writer};
 
-use crate::share::identity::FileSystem;
+use crate::attr::FileSystem;
 
 /// How long a file stays open after its last use: long enough for a pause in a program, short enough that a deleted
 /// file gives its space back.

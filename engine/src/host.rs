@@ -26,7 +26,7 @@ use crate::{
     state::StateDir,
     status::{HostStatus, ShareStatus},
     tickets::{Door, TicketInfo, TicketRequest, Tickets},
-    verify::Turns,
+    turns::Turns,
     watch::Watches,
     work::Work,
 };

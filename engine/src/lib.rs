@@ -32,6 +32,7 @@ pub mod status;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod tickets;
+mod turns;
 mod verify;
 mod watch;
 mod work;

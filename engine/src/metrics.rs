@@ -5,7 +5,7 @@ use transport::{PathStats, SessionEnd, StageCounts, Usage};
 use uring::Backend;
 use wire::bound::Bound;
 
-use crate::{stages::write_histogram, watch::WatchUsage};
+use crate::{stages::write_histogram, watch::usage::WatchUsage};
 
 /// Handles to the host's counters; they count nowhere until the process installs a recorder.
 pub(crate) struct Metrics {

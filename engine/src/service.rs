@@ -29,7 +29,7 @@ use crate::{
     metrics::Metrics,
     share::{Scope, Share},
     tickets::{Refusal, Seat, Tickets},
-    verify::Turns,
+    turns::Turns,
     watch::{Leases, Watches},
 };
 

@@ -16,12 +16,12 @@ use rustix::io::Errno;
 use wire::{Attr, ErrorCode, FileId, FileKind, Name, ShareId, SharePath, limits};
 
 use crate::{
-    attr::Look,
+    attr::{FileSystem, Look},
     config::ShareConfig,
     error::{Fault, HostError},
 };
 use filter::Filter;
-use identity::{FileSystem, FileSystems};
+use identity::FileSystems;
 use resolve::Reach;
 
 /// A folder that is served.

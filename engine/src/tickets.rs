@@ -22,9 +22,9 @@ use wire::{
     message::Hello,
 };
 
+pub use crate::config::TICKETS_MAX;
 pub(crate) use book::Book;
 pub use info::{TicketInfo, TicketSession, TicketState};
-pub use registry::TICKETS_MAX;
 pub(crate) use registry::{Record, Registry};
 pub(crate) use seat::{Occupant, Seat};
 

@@ -11,6 +11,7 @@ mod links;
 mod pending;
 mod session;
 mod tree;
+pub(crate) mod usage;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -27,6 +28,7 @@ use kernel::{Event, Inotify};
 use pending::{Noted, Pending};
 pub(crate) use session::Leases;
 use tree::{Cut, Holder, NodeKey, Trees, WatchNo};
+use usage::{Counts, WatchUsage};
 
 /// Watches of a host whose kernel does not say how many there may be.
 const WATCHES_UNKNOWN: usize = 4_096;
@@ -71,30 +73,6 @@ enum Source {
 struct Seat {
     pending: Pending,
     bell: Arc<Notify>,
-}
-
-/// What happened since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    /// Messages handed to sessions.
-    pub(crate) pushes: u64,
-    /// Leases called back.
-    pub(crate) revoked: u64,
-    /// Leases not granted for want of a watch.
-    pub(crate) refused: u64,
-    /// Times the kernel dropped events.
-    pub(crate) overflows: u64,
-}
-
-/// How far the watches are used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct WatchUsage {
-    pub(crate) watches: usize,
-    pub(crate) watches_max: usize,
-    pub(crate) leases: usize,
-    /// Why there is none, where the kernel gives no inotify.
-    pub(crate) failed: Option<Errno>,
-    pub(crate) counts: Counts,
 }
 
 impl Watches {

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::source::{Source, is_word, words};
 use crate::finding::Finding;
+use crate::source::{Source, is_word, words};
 
 const FILE_LINES_MAX: usize = 600;
 const FUNCTION_LINES_MAX: usize = 70;

@@ -6,7 +6,6 @@ use anyhow::Context;
 use clap::CommandFactory;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use uring::Backend;
 
 use super::{
     Cli, Command, HostArgs, HostRun,
@@ -14,7 +13,7 @@ use super::{
     failure::{self, Failure, one_line},
     help, pages, status, ticket, topics,
 };
-use crate::{error::HostError, host::Host, state::write_private};
+use crate::{error::HostError, host::Host, state::write_private, status::disk};
 
 /// Reads the command line, does it, and says how it went.
 pub fn main() -> ExitCode {
@@ -89,14 +88,6 @@ fn refused(error: HostError) -> Failure {
             Failure::Usage(one_line(&error.into()))
         }
         _ => error.into(),
-    }
-}
-
-/// What reads the disk, in words.
-fn disk(backend: &Backend) -> String {
-    match backend {
-        Backend::Uring => "io_uring".to_owned(),
-        Backend::Blocking { reason } => format!("blocking threads, because of {reason}"),
     }
 }
 

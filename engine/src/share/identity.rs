@@ -11,7 +11,7 @@ use rustix::{fs::fstatfs, io::Errno};
 use wire::SharePath;
 
 use super::resolve::{self, Reach};
-use crate::attr::Look;
+use crate::attr::{FileSystem, Look};
 
 /// File systems one share may span before the table starts anew; entries are found again by walking.
 const FILE_SYSTEMS_MAX: usize = 1024;
@@ -20,19 +20,6 @@ const FILE_SYSTEMS_MAX: usize = 1024;
 const SETTLES_AFTER_LOCAL: Duration = Duration::from_millis(20);
 /// The same for file systems with coarse times or clocks of their own (FAT keeps two seconds, NFS the server's clock).
 const SETTLES_AFTER_OTHER: Duration = Duration::from_secs(2);
-
-/// What is to be known of a file system.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FileSystem {
-    /// The `fs` of its files' ids.
-    pub(crate) id: u64,
-    /// How long after a change the next one shows in the times.
-    pub(crate) settles_after: Duration,
-    /// Whether a look at a file in memory never waits for a device or a network.
-    pub(crate) quick: bool,
-    /// Whether the kernel tells of every change there: all go through it, and through files that inotify(7) knows.
-    pub(crate) tells: bool,
-}
 
 impl FileSystem {
     /// The file system that a share enters at the directory (or file) of `look`, open as `fd`.

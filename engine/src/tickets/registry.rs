@@ -8,9 +8,8 @@ use serde::{Deserialize, Serialize};
 use wire::{Name, SharePath, TicketId, auth::Claims, auth::Mode};
 
 use super::json;
+use crate::config::TICKETS_MAX;
 
-/// Tickets that are remembered at once.
-pub const TICKETS_MAX: usize = 10_000;
 /// How long a ticket that ran out stays in the list.
 const KEPT_AFTER_END_S: u64 = 30 * 24 * 3600;
 

@@ -168,6 +168,13 @@ fn counters() -> Vec<Counted> {
             report.metadata_requests
         }),
         count("mount.pushed_changes", "changes the host told of", |report| report.leases.pushed_changes),
+        count("mount.walk_listings", "folders listed before they were opened", |report| {
+            report.leases.listed_ahead
+        }),
+        count("mount.walk_listings_used", "of these, opened then", |report| report.leases.ahead_used),
+        count("mount.walk_listings_wasted", "of these, forgotten or changed before", |report| {
+            report.leases.ahead_wasted
+        }),
         count("mount.errors", "operations that failed with EIO", |report| report.errors),
         count("mount.stale", "operations that failed with ESTALE", |report| report.stale),
         count("mount.verifications", "questions whether read bytes still hold", |report| {

@@ -89,6 +89,15 @@ pub struct Leases {
     pub unwatchable: u64,
     /// Changes that the host pushed.
     pub pushed_changes: u64,
+    /// Folders listed before they were opened, in a tree that a program walks.
+    #[serde(default)]
+    pub listed_ahead: u64,
+    /// Of these, opened then.
+    #[serde(default)]
+    pub ahead_used: u64,
+    /// Of these, forgotten or changed before they were.
+    #[serde(default)]
+    pub ahead_wasted: u64,
 }
 
 /// The session with the host.
@@ -318,6 +327,10 @@ impl Report {
                 "; without a lease: {} (the host watches as many as it may), {} (it cannot watch them)",
                 leases.exhausted, leases.unwatchable
             )?;
+        }
+        if leases.listed_ahead > 0 {
+            let (ahead, used) = (leases.listed_ahead, leases.ahead_used);
+            write!(f, "; {ahead} folders listed ahead, {used} of them opened")?;
         }
         writeln!(f)
     }

@@ -13,6 +13,7 @@ pub mod handle;
 pub mod inode;
 pub mod known;
 pub mod leases;
+mod list_ahead;
 pub mod listing;
 pub mod open;
 mod prune;
@@ -20,6 +21,7 @@ pub mod scan;
 pub mod shares;
 mod statfs;
 pub mod walk;
+pub mod walks;
 pub mod watch;
 pub mod xattr;
 
@@ -53,6 +55,7 @@ use known::{Extra, LastKnown};
 use leases::Doubt;
 use scan::Scans;
 use shares::{MountRoot, Shares};
+use walks::Walks;
 
 /// The longest text of a symlink (`PATH_MAX`, limits.h, without the NUL): the kernel takes none that fills a page.
 const LINK_BYTES_MAX: usize = limits::TARGET_BYTES_MAX - 1;
@@ -129,6 +132,7 @@ struct State {
     handles: Handles,
     told: Told,
     folders: Folders,
+    walks: Walks,
     /// How long the kernel may answer from what it was told under a lease.
     leased_ttl: Duration,
     /// Leases to be given back with the next ones.
@@ -169,6 +173,7 @@ impl Vfs {
             handles: Handles::default(),
             told: Told::default(),
             folders: Folders::default(),
+            walks: Walks::default(),
             leased_ttl: leases::leased_ttl(true),
             unsent: Vec::new(),
             root: root_attr,

@@ -172,6 +172,9 @@ fn leases(vfs: &Vfs, stats: &Stats) -> Leases {
         exhausted: known.exhausted,
         unwatchable: known.unwatchable,
         pushed_changes: stats.pushed_changes.get(),
+        listed_ahead: known.ahead.listed,
+        ahead_used: known.ahead.used,
+        ahead_wasted: known.ahead.wasted,
     }
 }
 

@@ -38,8 +38,9 @@ impl Vfs {
         self.grant(wish);
     }
 
-    /// Ends the scans of folders that were left, and calls off what they have on its way.
+    /// Ends the scans and walks of folders that were left, and calls off what they have on its way.
     pub fn rest_scans(&self, before: Instant) {
+        self.rest_walks(before);
         let (ended, wasted) = {
             let mut scans = self.0.scans.lock();
             (scans.rest(before), scans.take_wasted_bytes())

@@ -95,6 +95,19 @@ pub struct FoldersStats {
     pub exhausted: u64,
     /// Directories that the host cannot watch.
     pub unwatchable: u64,
+    /// Directories listed before they were opened.
+    pub ahead: AheadStats,
+}
+
+/// Directories listed before anybody opened them, since the mount began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AheadStats {
+    /// All of them.
+    pub listed: u64,
+    /// Opened then.
+    pub used: u64,
+    /// Forgotten, or in doubt, before they were.
+    pub wasted: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -122,6 +135,8 @@ struct Folder {
     fetching: bool,
     /// Its listing does not fit.
     too_large: bool,
+    /// Listed before anybody opened it, and not opened since.
+    is_ahead: bool,
     bytes: usize,
     /// Since when something is known; nothing of it is older.
     since: Instant,
@@ -152,6 +167,7 @@ pub struct Folders {
     clock: Cell<u64>,
     bytes: usize,
     let_go: Vec<(NodeId, Option<LeaseId>)>,
+    ahead: AheadStats,
 }
 
 impl Folders {
@@ -197,7 +213,7 @@ impl Folders {
 
     /// How much is held.
     pub fn stats(&self) -> FoldersStats {
-        let mut stats = FoldersStats { bytes: self.bytes as u64, ..FoldersStats::default() };
+        let mut stats = FoldersStats { bytes: self.bytes as u64, ahead: self.ahead, ..FoldersStats::default() };
         for folder in self.folders.values() {
             match folder.phase {
                 Phase::Held => stats.leases += 1,
@@ -208,6 +224,22 @@ impl Folders {
             stats.listings += u64::from(folder.listing.is_some());
         }
         stats
+    }
+
+    /// A directory is being listed that nobody opened yet: it goes before those that somebody did.
+    pub fn mark_ahead(&mut self, dir: NodeId) {
+        if let Some(folder) = self.folders.get_mut(&dir)
+            && !std::mem::replace(&mut folder.is_ahead, true)
+        {
+            self.ahead.listed += 1;
+        }
+    }
+
+    /// Somebody opened a directory, from its listing here.
+    pub fn meet(&mut self, dir: NodeId) {
+        if self.folders.get_mut(&dir).is_some_and(|folder| std::mem::take(&mut folder.is_ahead)) {
+            self.ahead.used += 1;
+        }
     }
 
     /// A number for a lease that is somebody else's affair.
@@ -238,6 +270,7 @@ impl Folders {
             misses: 0,
             fetching: false,
             too_large: false,
+            is_ahead: false,
             bytes: 0,
             since: now,
         };
@@ -294,6 +327,7 @@ impl Folders {
                 folder.since = now;
                 folder.attr = None;
                 self.bytes -= folder.clear();
+                self.ahead.wasted += u64::from(std::mem::take(&mut folder.is_ahead));
             }
         }
     }
@@ -375,6 +409,8 @@ impl Folders {
         if folder.too_large {
             return None;
         }
+        // Who opens it could not use what was listed before.
+        self.ahead.wasted += u64::from(std::mem::take(&mut folder.is_ahead));
         self.taking_last += 1;
         let taking = Taking(self.taking_last);
         self.bytes -= folder.drop_taken();
@@ -515,6 +551,7 @@ impl Folders {
             }
             if let Some(folder) = self.folders.get_mut(&dir).filter(|_| dir != last) {
                 self.bytes -= folder.clear();
+                self.ahead.wasted += u64::from(std::mem::take(&mut folder.is_ahead));
             }
         }
         if self.bytes > BYTES_MAX
@@ -522,15 +559,17 @@ impl Folders {
         {
             folder.too_large = folder.listing.is_some() || folder.taken.is_some();
             self.bytes -= folder.clear();
+            self.ahead.wasted += u64::from(std::mem::take(&mut folder.is_ahead));
         }
     }
 
-    /// Directories but the root, the least recently used first.
+    /// Directories but the root: those that nobody opened yet, then the least recently used first.
     fn least_used(&self, wanted: impl Fn(&Folder) -> bool) -> Vec<NodeId> {
         let all = self.folders.iter().filter(|(dir, folder)| **dir != NodeId::ROOT && wanted(folder));
-        let mut all: Vec<(u64, NodeId)> = all.map(|(dir, folder)| (folder.used.get(), *dir)).collect();
+        let mut all: Vec<_> =
+            all.map(|(dir, folder)| (!folder.is_ahead, folder.used.get(), *dir)).collect();
         all.sort_unstable();
-        all.into_iter().map(|(_, dir)| dir).collect()
+        all.into_iter().map(|(_, _, dir)| dir).collect()
     }
 
     fn let_go(&mut self, dir: NodeId) {
@@ -542,6 +581,7 @@ impl Folders {
         let folder = self.folders.remove(&dir)?;
         self.by_lease.remove(&folder.lease);
         self.bytes -= folder.bytes;
+        self.ahead.wasted += u64::from(folder.is_ahead);
         Some(folder)
     }
 }

@@ -47,6 +47,14 @@ pub(super) struct Aftermath {
     released: Vec<LeaseId>,
 }
 
+impl Aftermath {
+    pub(super) fn and(&mut self, other: Aftermath) {
+        self.doubts.extend(other.doubts);
+        self.everything |= other.everything;
+        self.released.extend(other.released);
+    }
+}
+
 /// A listing that is about to be asked for.
 pub(super) struct Begun {
     /// The lease to ask for with it.
@@ -366,6 +374,8 @@ impl State {
 
     fn revoked_all(&mut self) -> Aftermath {
         let mut after = Aftermath { everything: true, ..Aftermath::default() };
+        let ahead = self.walks.clear();
+        after.and(self.unpin_all(ahead));
         after.doubts.extend(self.folders.revoked_all().into_iter().map(Doubt::Attr));
         self.let_go(&mut after);
         after

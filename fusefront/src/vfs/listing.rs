@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, Weak};
 
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
 use wire::{Attr, Entry, FileId, FileKind, Grant, LeaseId, Reply, Request};
 
 use super::{
@@ -80,7 +83,15 @@ impl Vfs {
             return Err(VfsError::NotDirectory);
         }
         if self.0.state.lock().nodes.is_share_root(node) {
+            self.note_opendir(node);
             return self.open_root(node, deadline);
+        }
+        if let Some(mut listed) = self.note_opendir(node) {
+            // It ends when the sender is dropped, in error or not.
+            let _ = timeout_at(deadline, listed.changed()).await;
+            if let Some(handle) = self.open_remembered(node) {
+                return Ok(handle);
+            }
         }
         let expected = target.id;
         let (dir, first, taking) = self.fetch_first(node, target, deadline).await?;
@@ -102,6 +113,12 @@ impl Vfs {
 
     /// Opens a directory whose listing memory has.
     pub fn opendir_cached(&self, node: NodeId) -> Option<HandleId> {
+        let handle = self.open_remembered(node)?;
+        self.note_opendir(node);
+        Some(handle)
+    }
+
+    fn open_remembered(&self, node: NodeId) -> Option<HandleId> {
         let mut state = self.0.state.lock();
         let listing = state.folders.listing(node).filter(|listing| !listing.has_linked())?;
         let id = match state.nodes.file(node).ok()? {
@@ -110,6 +127,7 @@ impl Vfs {
             _ => return None,
         };
         state.nodes.pin(node).ok()?;
+        state.folders.meet(node);
         Some(state.handles.add_dir(OpenDir::remembering(node, id, listing)))
     }
 
@@ -293,7 +311,16 @@ impl Vfs {
         deadline: Instant,
     ) -> Result<(Attr, Arc<Page>, Option<Taking>), VfsError> {
         let begun = self.0.state.lock().begin_listing(node);
-        let Begun { lease, asked, taking } = begun;
+        self.fetch_begun((node, target), begun, deadline).await
+    }
+
+    /// The same once it was begun.
+    pub(super) async fn fetch_begun(
+        &self,
+        (node, target): (NodeId, wire::message::Target),
+        Begun { lease, asked, taking }: Begun,
+        deadline: Instant,
+    ) -> Result<(Attr, Arc<Page>, Option<Taking>), VfsError> {
         let lease = lease.map(|(lease, after)| {
             self.follow(after);
             lease

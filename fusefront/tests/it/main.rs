@@ -22,4 +22,5 @@ mod rig;
 mod scan;
 mod semantics;
 mod tree;
+mod walks;
 mod watch;

@@ -98,6 +98,28 @@ impl FolderListing {
         Entry { name, cookie, kind, attr }
     }
 
+    /// The name of the entry at `index`.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn name(&self, index: usize) -> &[u8] {
+        self.at(index).name()
+    }
+
+    /// Whether the entry at `index` is a directory.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn is_dir(&self, index: usize) -> bool {
+        let mut from = self.at(index);
+        from.name();
+        let flags = from.byte();
+        let kind = (flags >> KIND_SHIFT) & KIND_BITS;
+        let kind = kind.checked_sub(1).and_then(|index| FileKind::ALL.get(usize::from(index)).copied());
+        let kind = kind.or_else(|| self.entry(index).attr.map(|attr| attr.kind));
+        kind == Some(FileKind::Directory)
+    }
+
     /// Where the entry of this name is. Of a name that is there twice, the later one counts.
     pub fn position(&self, name: &Name) -> Option<usize> {
         let hash = self.hasher.hash_one(name.as_bytes());
@@ -133,7 +155,7 @@ impl FolderListing {
     }
 
     /// Puts an entry at the end. One that would not fit into 4 GiB is left out.
-    pub(super) fn push(&mut self, entry: &Entry) {
+    pub(in crate::vfs) fn push(&mut self, entry: &Entry) {
         let (Ok(start), Ok(index)) = (u32::try_from(self.bytes.len()), u32::try_from(self.starts.len()))
         else {
             return;

@@ -5,6 +5,7 @@
 
 mod folder;
 mod listing;
+mod recent;
 
 use std::{
     cell::Cell,
@@ -18,6 +19,7 @@ use wire::{Attr, Change, Entry, FileId, FileKind, Grant, LeaseId, Name, limits};
 
 use super::{attr::LEASED_TTL, inode::NodeId};
 pub use listing::FolderListing;
+use recent::Recent;
 
 /// Leases that a mount holds or asks for.
 pub const LEASES_MAX: usize = 16_384;
@@ -131,6 +133,7 @@ struct Folder {
     names: HashMap<Name, Option<Attr>>,
     listing: Option<Listed>,
     taken: Option<Taken>,
+    recent: Recent,
     misses: u32,
     fetching: bool,
     /// Its listing does not fit.
@@ -267,6 +270,7 @@ impl Folders {
             names: HashMap::new(),
             listing: None,
             taken: None,
+            recent: Recent::default(),
             misses: 0,
             fetching: false,
             too_large: false,
@@ -466,6 +470,26 @@ impl Folders {
             self.bytes -= folder.doubt(&change.name);
         }
         Some((dir, dirty))
+    }
+
+    /// Takes note of when names changed.
+    pub fn note_changes(&mut self, dir: NodeId, changes: &[Change], now: Instant) {
+        if let Some(folder) = self.folders.get_mut(&dir) {
+            changes.iter().for_each(|change| folder.recent.note(&change.name, now));
+        }
+    }
+
+    /// As when nothing changed lately.
+    #[cfg(test)]
+    pub fn forget_changes(&mut self, dir: NodeId) {
+        if let Some(folder) = self.folders.get_mut(&dir) {
+            folder.recent = Recent::default();
+        }
+    }
+
+    /// Whether a file may have changed so lately that the push of its next change may be on its way.
+    pub fn changed_lately(&self, dir: NodeId, name: &Name, now: Instant) -> bool {
+        self.folders.get(&dir).is_some_and(|folder| folder.recent.has(name, now))
     }
 
     /// The host says otherwise of a name than memory does, before its push says so: memory cannot tell any more.

@@ -275,6 +275,14 @@ impl State {
         }
     }
 
+    /// Whether a file changed lately, by its name: then a lease does not tell surely enough what an open finds.
+    pub(super) fn changed_lately(&self, node: NodeId, now: Instant) -> bool {
+        match (self.nodes.parent(node), self.nodes.name(node)) {
+            (Ok(parent), Some(name)) => self.folders.changed_lately(parent, &name, now),
+            _ => true,
+        }
+    }
+
     /// Whether a node's attributes are known under a lease when they are known at all: nothing older will do.
     pub(super) fn is_under_lease(&self, node: NodeId) -> bool {
         let Ok((_, kind)) = self.nodes.file(node) else { return false };
@@ -325,6 +333,7 @@ impl State {
     fn changed(&mut self, lease: LeaseId, changes: &[Change]) -> Aftermath {
         let mut after = Aftermath::default();
         let Some((dir, dirty)) = self.folders.changed(lease, changes) else { return after };
+        self.folders.note_changes(dir, changes, Instant::now());
         let share = self.nodes.share(dir);
         let node_of = |id| share.and_then(|share| self.nodes.inode(share, &id)).map(NodeId);
         let mut attrs = vec![dir];

@@ -75,8 +75,8 @@ impl Vfs {
         }
     }
 
-    /// Opens a file at the version that memory knows under a lease, if that is settled and nothing else is held of it; also
-    /// whether the kernel may have been told other attributes, which it is to drop before this is answered.
+    /// Opens a file at the version that memory knows under a lease, if that is settled, nothing else is held of it and no
+    /// push told of a change lately, since the next one may be on its way; also whether the kernel may have been told other attributes, which it is to drop before this is answered.
     pub fn open_cached(&self, node: NodeId, pages: KernelPages) -> Option<(Opened, bool)> {
         let mut state = self.0.state.lock();
         let attr = state.leased_attr(node).filter(|attr| attr.kind != FileKind::Directory && attr.settled)?;
@@ -84,6 +84,7 @@ impl Vfs {
         if state.is_disputed(node, &attr)
             || held.as_ref().is_some_and(|held| !held.is_settled())
             || self.0.filling.contains(node)
+            || state.changed_lately(node, Instant::now())
         {
             return None;
         }
@@ -311,6 +312,8 @@ impl State {
         }
         let share = mount.share_name(self.nodes.place(node)?.1)?.clone();
         let file = OpenRead { share, id: attr.id, version, settled: attr.settled };
+        // Nobody who reads the pages is left: what was handed out of them binds nobody once they are dropped.
+        let held = held.filter(|_| pages == Pages::Keep || self.handles.of_node(node).next().is_some());
         let content = match (pages, held) {
             (Pages::Keep, Some(held)) => held,
             (Pages::Drop, Some(held)) => {

@@ -477,6 +477,7 @@ fn at_the_end_every_slot_is_home() {
     assert_eq!(pool.stats().lent_bytes, 0);
 }
 
+mod first_read;
 mod moves;
 mod prune;
 mod several;

@@ -388,7 +388,7 @@ impl Filesystem for Adapter {
 
     fn getxattr(&self, _req: &Request, inode: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         if xattr::is_of_host_alone(name.as_bytes()) {
-            return fail(&self.vfs, reply, &xattr::absent());
+            return fail(&self.vfs, reply, &xattr::unsupported());
         }
         let name = name.as_bytes().to_vec(); // copy: fuser lends it until this returns
         self.later(

@@ -7,17 +7,21 @@ use wire::{ErrorCode, Reply, Request, limits};
 use super::{Vfs, inode::NodeId, known::Extra, unexpected};
 use crate::error::VfsError;
 
-/// Whether a mount has no attribute of this name, whatever the host has.
+/// Whether a mount has no attributes of this kind, whatever the host has.
 ///
 /// Security labels and capabilities belong to the host's policy, and access control lists to the host's users: this
-/// kernel enforces neither, the host does when it reads. `ls -l` asks for two of them for each file, which would be
-/// two round trips: on 20,000 files 6 s instead of 0.1 s.
+/// kernel enforces neither, the host does when it reads. `ls -l` asks for two of them for each file.
 pub fn is_of_host_alone(name: &[u8]) -> bool {
     name.starts_with(b"security.") || name.starts_with(b"system.posix_acl_")
 }
 
+/// There are no attributes of that kind here. `ls` asks no more then, where it would go on file by file if one were absent.
+pub fn unsupported() -> VfsError {
+    VfsError::Host { code: ErrorCode::NotSupported, detail: String::new() }
+}
+
 /// There is no attribute of that name.
-pub fn absent() -> VfsError {
+fn absent() -> VfsError {
     VfsError::Host { code: ErrorCode::NoAttribute, detail: String::new() }
 }
 
@@ -27,8 +31,10 @@ impl Vfs {
     /// # Errors
     /// What the host says; [`VfsError::Stale`].
     pub async fn xattr(&self, node: NodeId, name: &[u8], deadline: Instant) -> Result<Bytes, VfsError> {
+        if is_of_host_alone(name) {
+            return Err(unsupported());
+        }
         if self.0.is_folder_of_shares(node)
-            || is_of_host_alone(name)
             || name.is_empty()
             || name.len() > limits::XATTR_NAME_BYTES_MAX
         {

@@ -21,7 +21,7 @@ pub fn unsupported() -> VfsError {
 }
 
 /// There is no attribute of that name.
-fn absent() -> VfsError {
+pub fn absent() -> VfsError {
     VfsError::Host { code: ErrorCode::NoAttribute, detail: String::new() }
 }
 

@@ -7,7 +7,7 @@ use wire::Name;
 
 /// For how long after a push about a file an open of it asks the host although a lease would answer: until then the next
 /// change may be on its way.
-pub const LATELY: Duration = Duration::from_secs(10);
+const LATELY: Duration = Duration::from_secs(10);
 
 /// Names remembered of a directory; with more of them, all of it changed lately.
 const NAMES_MAX: usize = 16;

@@ -32,7 +32,7 @@ const fn member(folder: &'static str, imports: &'static [&'static str]) -> Membe
     Member { folder, imports: Allowed::These(imports), dev_imports: Allowed::These(imports) }
 }
 
-const MEMBERS: [Member; 9] = [
+const MEMBERS: [Member; 10] = [
     member("transport/wire", &[]),
     member("engine/uring", &[]),
     // Its tests switch its own feature `testing` on.
@@ -40,21 +40,23 @@ const MEMBERS: [Member; 9] = [
         dev_imports: Allowed::These(&["wire", "uring", "transport"]),
         ..member("transport", &["wire", "uring"])
     },
-    member("engine", &["wire", "uring", "transport"]),
+    // The profiler is for `--profile-cpu`, behind the feature `pprof`.
+    member("engine", &["wire", "uring", "transport", "sampler"]),
     // A test of the mount may start a real host.
     Member {
         dev_imports: Allowed::Everything,
         ..member("fusefront", &["engine", "transport", "uring", "wire"])
     },
     Member { imports: Allowed::Everything, dev_imports: Allowed::Everything, ..member("benches", &[]) },
-    member("profiles", &[]),
+    member("profiles", &["sampler"]),
+    member("profiles/sampler", &[]),
     member("ci", &[]),
     // Its targets reach into every crate; nothing imports it.
     Member { imports: Allowed::Everything, dev_imports: Allowed::Everything, ..member("ci/fuzz", &[]) },
 ];
 
 /// The short names by which members import each other, and the folder behind each.
-const OURS: [(&str, &str); 9] = [
+const OURS: [(&str, &str); 10] = [
     ("wire", "transport/wire"),
     ("uring", "engine/uring"),
     ("transport", "transport"),
@@ -62,6 +64,7 @@ const OURS: [(&str, &str); 9] = [
     ("fusefront", "fusefront"),
     ("benches", "benches"),
     ("profiles", "profiles"),
+    ("sampler", "profiles/sampler"),
     ("ci", "ci"),
     ("fuzz", "ci/fuzz"),
 ];

@@ -59,7 +59,16 @@ pub(crate) fn test(repo: &Repo) -> Result<(), Failure> {
     }
     announce(&tests);
     let status = tests.status().map_err(|why| format!("cannot run {}: {why}", words(&tests)))?;
-    if status.success() { Ok(()) } else { Err(Failure::Shown) }
+    if status.success() { profiler(repo) } else { Err(Failure::Shown) }
+}
+
+/// The tests of what the feature `pprof` adds.
+fn profiler(repo: &Repo) -> Result<(), Failure> {
+    let packages = ["wormhole-sampler", "wormhole-profiles", "wormhole-engine", "wormhole-fusefront"];
+    let mut tests = cargo(repo);
+    tests.args(["test", "--quiet", "--features", "pprof"]);
+    tests.args(packages.iter().flat_map(|package| ["--package", package]));
+    run(tests.args(["--lib", "--test", "it", "--", "profile", "sampler", "bench::"]))
 }
 
 /// The host's binary as `cargo build` makes it.

@@ -2,8 +2,8 @@
 //!
 //! Each command has a file with its options and what they mean; [`main`] parses, runs the command, and says how it
 //! went. An option is read in the same words wherever it is given: [`units`] and [`text`] check it, [`mod@file`] and
-//! [`failure`] say where it was wrong. What both binaries need is public: these four, [`log`], [`endpoint`], [`topics`]
-//! and [`pages`].
+//! [`failure`] say where it was wrong. What both binaries need is public: these four, [`log`], [`endpoint`],
+//! [`profile`], [`topics`] and [`pages`].
 
 use clap::{Parser, Subcommand};
 
@@ -15,6 +15,7 @@ mod host;
 mod limits;
 pub mod log;
 pub mod pages;
+pub mod profile;
 mod run;
 mod status;
 mod table;

@@ -107,6 +107,12 @@ pub struct HostOptions {
     #[serde(deserialize_with = "text::value")]
     pub log_format: Option<Format>,
 
+    /// Keep a profile of this process's CPU time, and write it to this file as a flamegraph (SVG) at exit and on SIGUSR1.
+    /// Needs a program built with `--features pprof`
+    #[arg(long, value_name = "FILE", env = "WORMHOLE_PROFILE_CPU")]
+    #[serde(deserialize_with = "text::value")]
+    pub profile_cpu: Option<PathBuf>,
+
     /// What mounts may use up.
     #[command(flatten)]
     pub limits: LimitOptions,
@@ -158,6 +164,8 @@ pub struct HostRun {
     pub metrics: Option<SocketAddr>,
     /// What it says meanwhile.
     pub log: LogConfig,
+    /// Where the profile of its CPU time goes.
+    pub profile_cpu: Option<PathBuf>,
 }
 
 /// Descriptors a host may open at least: it starts with about twenty, the rest is for ten shares, lookups and reads.
@@ -228,7 +236,8 @@ impl HostOptions {
         let mut options: HostOptions = file::read(path)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let paths = options.share.iter_mut().map(|share| &mut share.path);
-        for path in paths.chain(&mut options.ticket_file).chain(&mut options.state_dir) {
+        let paths = paths.chain(&mut options.ticket_file).chain(&mut options.state_dir);
+        for path in paths.chain(&mut options.profile_cpu) {
             *path = folder.join(&*path);
         }
         Ok(options)
@@ -248,6 +257,7 @@ impl HostOptions {
             memory: self.memory.or(others.memory),
             log: self.log.or(others.log),
             log_format: self.log_format.or(others.log_format),
+            profile_cpu: self.profile_cpu.or(others.profile_cpu),
             limits: self.limits.or(others.limits),
         }
     }
@@ -283,7 +293,8 @@ impl HostOptions {
             return Err(CliError::MoreThanMemory { bytes, memory_bytes });
         }
         let log = LogConfig::new(self.log, "info", self.log_format);
-        Ok(HostRun { config, ticket_file: self.ticket_file, metrics: self.metrics, log })
+        let (ticket_file, metrics, profile_cpu) = (self.ticket_file, self.metrics, self.profile_cpu);
+        Ok(HostRun { config, ticket_file, metrics, log, profile_cpu })
     }
 }
 

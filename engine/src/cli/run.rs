@@ -11,7 +11,9 @@ use super::{
     Cli, Command, HostArgs, HostRun,
     endpoint::Endpoint,
     failure::{self, Failure, one_line},
-    help, pages, status, ticket, topics,
+    help, pages,
+    profile::Profile,
+    status, ticket, topics,
 };
 use crate::{error::HostError, host::Host, state::write_private, status::disk};
 
@@ -39,8 +41,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
 }
 
 fn host(args: HostArgs) -> Result<(), Failure> {
-    let HostRun { config, ticket_file, metrics, log } = args.resolve()?;
+    let HostRun { config, ticket_file, metrics, log, profile_cpu } = args.resolve()?;
     log.start();
+    // Before the first thread.
+    let profile = Profile::start(profile_cpu, "wormhole-engine host")?;
     // Before the host runs, so that a signal from then on ends it in order.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting up")?;
@@ -51,6 +55,7 @@ fn host(args: HostArgs) -> Result<(), Failure> {
     // Before the host makes its counters.
     let endpoint = metrics.map(Endpoint::bind).transpose()?;
     let host = Host::start(config).map_err(refused)?;
+    runtime.spawn(profile.clone().serve());
     if let Some(endpoint) = endpoint {
         runtime.spawn(endpoint.serve(host.sampler()));
     }
@@ -77,6 +82,7 @@ fn host(args: HostArgs) -> Result<(), Failure> {
     if let Err(error) = host.stop() {
         tracing::warn!("{}", one_line(&error.into()));
     }
+    profile.finish();
     // Without running destructors of what may still hang on a disk: the kernel cleans up after a process.
     std::process::exit(0);
 }

@@ -35,6 +35,8 @@ mod patterns;
 #[cfg(feature = "cli")]
 mod process;
 #[cfg(feature = "cli")]
+mod profile;
+#[cfg(feature = "cli")]
 mod readers;
 #[cfg(feature = "cli")]
 mod refusals;

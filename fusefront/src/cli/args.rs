@@ -201,6 +201,12 @@ pub(super) struct MountOptions {
     #[arg(long, value_name = "FILE", env = "WORMHOLE_LOG_FILE")]
     #[serde(deserialize_with = "text::value")]
     pub(super) log_file: Option<PathBuf>,
+
+    /// Keep a profile of this process's CPU time, and write it to this file as a flamegraph (SVG) at exit and on SIGUSR1.
+    /// Needs a program built with `--features pprof`
+    #[arg(long, value_name = "FILE", env = "WORMHOLE_PROFILE_CPU")]
+    #[serde(deserialize_with = "text::value")]
+    pub(super) profile_cpu: Option<PathBuf>,
 }
 
 /// `--on-disconnect`.

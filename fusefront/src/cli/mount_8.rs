@@ -6,7 +6,7 @@ use std::{ffi::OsString, os::unix::ffi::OsStrExt, path::Path};
 /// The names under which mount(8) looks for a helper.
 const NAMES: [&str; 3] = ["mount.fuse.wormhole", "mount.fuse3.wormhole", "mount.wormhole"];
 /// Flags of `wormhole mount` that an option of their name stands for.
-const WITH_VALUE: [&str; 11] = [
+const WITH_VALUE: [&str; 12] = [
     "memory",
     "cache-dir",
     "cache-size",
@@ -17,6 +17,7 @@ const WITH_VALUE: [&str; 11] = [
     "log-file",
     "log-format",
     "metrics",
+    "profile-cpu",
     "config",
 ];
 /// The same, without a value.

@@ -31,6 +31,8 @@ pub(super) struct MountRun {
     pub(super) log_file: Option<PathBuf>,
     /// Where its counters are read.
     pub(super) metrics: Option<SocketAddr>,
+    /// Where the profile of its CPU time goes.
+    pub(super) profile_cpu: Option<PathBuf>,
 }
 
 impl MountOptions {
@@ -39,6 +41,7 @@ impl MountOptions {
         let mut options: MountOptions = file::read(path)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         options.log_file = options.log_file.map(|path| folder.join(path));
+        options.profile_cpu = options.profile_cpu.map(|path| folder.join(path));
         options.cache_dir = options.cache_dir.map(|path| folder.join(path));
         Ok(options)
     }
@@ -59,6 +62,7 @@ impl MountOptions {
             log: self.log.or(others.log),
             log_format: self.log_format.or(others.log_format),
             log_file: self.log_file.or(others.log_file),
+            profile_cpu: self.profile_cpu.or(others.profile_cpu),
         }
     }
 }
@@ -98,6 +102,7 @@ impl MountRun {
             log: LogConfig::new(options.log.clone(), "warn", options.log_format),
             log_file: options.log_file.clone(),
             metrics: options.metrics,
+            profile_cpu: options.profile_cpu.clone(),
             options,
         })
     }

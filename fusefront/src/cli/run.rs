@@ -16,7 +16,9 @@ use clap::CommandFactory;
 use engine::cli::{
     endpoint::Endpoint,
     failure::{self, Failure},
-    pages, topics,
+    pages,
+    profile::Profile,
+    topics,
 };
 use sd_notify::NotifyState;
 use tokio::{
@@ -119,15 +121,19 @@ fn mount(run: MountRun, place: Place, is_daemon: bool) -> anyhow::Result<()> {
     let log_file = run.log_file.as_deref().map(open_log).transpose()?;
     let output = Output { is_daemon, log_file };
     let endpoint = run.metrics.map(Endpoint::bind).transpose()?;
-    // Both before the first thread.
+    // All three before the first thread.
     uring::bound_free_heap();
     let guard = Guard::start();
     if let Err(error) = &guard {
         tracing::warn!(%error, "no guard process: if this one is killed, a dead mount stays behind");
     }
+    let profile = Profile::start(run.profile_cpu.clone(), "wormhole mount")?;
     let config = run.config(ticket, place.mountpoint);
     let runtime = Builder::new_current_thread().enable_all().build().map_err(MountError::Thread)?;
-    runtime.block_on(serve(config, guard.ok(), &output, endpoint))
+    runtime.spawn(profile.clone().serve());
+    let served = runtime.block_on(serve(config, guard.ok(), &output, endpoint));
+    profile.finish();
+    served
 }
 
 /// Where output goes once the share is mounted.

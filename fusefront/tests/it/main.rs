@@ -17,6 +17,7 @@ mod logs;
 mod offline;
 mod options;
 mod process;
+mod profile;
 mod reads;
 mod rig;
 mod scan;

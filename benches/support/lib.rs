@@ -1,15 +1,22 @@
-//! What the benches share: known files, a host and a mount of them, ways to read, and what single operations took.
+//! What the benches share: known files, a host and a mount of them (in this process, or as the built programs), ways to
+//! read, and what single operations took.
 
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod arguments;
 pub mod corpus;
+pub mod daemons;
+pub mod figures;
 pub mod latency;
+pub mod proc;
 pub mod process;
 pub mod record;
 pub mod rig;
+pub mod route;
 pub mod run;
 pub mod sessions;
+pub mod undo;
 
 pub use corpus::{Corpus, write_pattern};
 pub use rig::{Rig, mounted_corpus};

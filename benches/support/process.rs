@@ -6,7 +6,6 @@
 use std::{
     env,
     error::Error,
-    fs,
     io::{self, BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio},
@@ -20,6 +19,7 @@ use tempfile::TempDir;
 use tokio::runtime::Builder;
 use wire::Ticket;
 
+pub use crate::proc::Usage;
 use crate::rig;
 
 /// The variable that names the role of a process that a bench started.
@@ -213,37 +213,6 @@ impl MountApart {
     pub fn host_bytes(&mut self) -> Result<u64, Box<dyn Error>> {
         self.played.tell("")?;
         Ok(self.played.answer()?.parse()?)
-    }
-}
-
-/// What a process uses, as /proc tells it.
-#[derive(Clone, Copy, Debug)]
-pub struct Usage {
-    /// Resident bytes.
-    pub rss_bytes: u64,
-    /// The most that were, so far.
-    pub peak_bytes: u64,
-    /// Processor time of all its threads so far.
-    pub cpu: Duration,
-}
-
-impl Usage {
-    fn of(pid: u32) -> io::Result<Usage> {
-        let proc = PathBuf::from(format!("/proc/{pid}"));
-        let status = fs::read_to_string(proc.join("status"))?;
-        let bytes = |name: &str| {
-            let text = status.lines().find_map(|line| line.strip_prefix(name));
-            let kib = text.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-            kib.map(|kib| kib << 10).ok_or_else(|| io::Error::other(format!("no {name}")))
-        };
-        let mut cpu = Duration::ZERO;
-        for thread in fs::read_dir(proc.join("task"))? {
-            // A thread may end in between, and then counts for nothing.
-            let spent = fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
-            let nanos = spent.split_whitespace().next().and_then(|nanos| nanos.parse().ok());
-            cpu += Duration::from_nanos(nanos.unwrap_or(0));
-        }
-        Ok(Usage { rss_bytes: bytes("VmRSS:")?, peak_bytes: bytes("VmHWM:")?, cpu })
     }
 }
 

@@ -260,13 +260,22 @@ pub fn load(folder: &Path) -> io::Result<Vec<Record>> {
     paths.sort();
     let mut records = Vec::new();
     for path in paths {
-        for (index, line) in fs::read_to_string(&path)?.lines().enumerate() {
-            let record = serde_json::from_str(line)
-                .map_err(|why| io::Error::other(format!("{}:{}: {why}", path.display(), index + 1)))?;
-            records.push(record);
-        }
+        records.extend(load_file(&path)?);
     }
     Ok(records)
+}
+
+/// The records of one part.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_file(path: &Path) -> io::Result<Vec<Record>> {
+    let wrong = |index, why| io::Error::other(format!("{}:{}: {why}", path.display(), index + 1));
+    let lines = fs::read_to_string(path)?;
+    let records = lines.lines().enumerate();
+    records
+        .map(|(index, line)| serde_json::from_str(line).map_err(|why: serde_json::Error| wrong(index, why)))
+        .collect()
 }
 
 #[cfg(test)]

@@ -8,12 +8,18 @@
 
 mod pass;
 
-use std::{env, error::Error, process::ExitCode};
+use std::{error::Error, process::ExitCode};
 
 use pass::{Demand, Pass};
 use profiles::link::Profile;
+use wormhole_benches::{
+    arguments::Arguments,
+    figures::Figures,
+    record::{Record, Target as Bound},
+    undo,
+};
 
-const RUNS: usize = 3;
+const PART: &str = "wan";
 /// Demand reads of a pass.
 const DEMAND_READS: usize = 200;
 
@@ -34,87 +40,61 @@ const TARGETS: [Target; 4] = [
 const DEMAND_P50_MS: f64 = 120.0;
 const DEMAND_P99_MS: f64 = 250.0;
 
-struct Arguments {
-    profiles: Vec<Profile>,
-    runs: usize,
-}
+const HELP: &str = "\
+The named links, by the built programs: `cargo build --release` first.
 
-fn arguments() -> Result<Arguments, Box<dyn Error>> {
-    let mut given = Arguments { profiles: Vec::new(), runs: RUNS };
-    let mut words = env::args().skip(1);
-    while let Some(word) = words.next() {
-        match word.as_str() {
-            // cargo's own.
-            "--bench" => {}
-            "--runs" => given.runs = words.next().ok_or("--runs N")?.parse::<usize>()?.max(1),
-            name => given.profiles.push(name.parse()?),
-        }
-    }
-    if given.profiles.is_empty() {
-        given.profiles = Profile::ALL.to_vec();
-    }
-    Ok(given)
-}
+  cargo bench -p wormhole-benches --bench wan [-- PROFILE...] [--runs N]
+
+PROFILE is lan (5 s a run), wan-good (25 s), wan-poor (30 s) or wan-bad (80 s); all of them without one, 3 runs each, 8 minutes.
+Fails where a median misses its target; the figures go to wormhole-records/wan.jsonl in cargo's target folder.";
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
-    let Arguments { profiles, runs } = arguments()?;
-    let mut all_met = true;
-    for Target { profile, seconds, share_min } in TARGETS {
-        if !profiles.contains(&profile) {
-            continue;
-        }
-        let (mut shares, mut first_bytes, mut demands) = (Vec::new(), Vec::new(), Vec::new());
-        for run in 1..=runs {
-            let mut pass = Pass::start(profile, seconds)?;
-            first_bytes.push(pass.first_byte_ms()?);
-            let share = pass.share_of_link(seconds)?;
-            println!("{profile} run {run}: {:.1} % of the link; {}", share * 100.0, pass.link()?);
-            shares.push(share * 100.0);
-            if profile == Profile::WanGood {
-                let Demand { p50_ms, p99_ms, share } = pass.demand_reads(DEMAND_READS)?;
-                println!(
-                    "{profile} run {run}: {DEMAND_READS} demand reads p50 {p50_ms:.1} ms, p99 {p99_ms:.1} ms, \
-                     read-ahead meanwhile {:.1} %; {}",
-                    share * 100.0,
-                    pass.link()?
-                );
-                demands.push((p50_ms, p99_ms));
-            }
-            pass.end()?;
-        }
-        all_met &= verdict(&format!("{profile} in order"), shares, Bound::AtLeast(share_min * 100.0), "%");
-        verdict(&format!("{profile} first byte"), first_bytes, Bound::None, "ms");
-        if !demands.is_empty() {
-            let (p50, p99): (Vec<f64>, Vec<f64>) = demands.into_iter().unzip();
-            all_met &= verdict(&format!("{profile} demand p50"), p50, Bound::Below(DEMAND_P50_MS), "ms");
-            all_met &= verdict(&format!("{profile} demand p99"), p99, Bound::Below(DEMAND_P99_MS), "ms");
-        }
+    let known = TARGETS.map(|target| target.profile.name());
+    let Some(given) = Arguments::of_this_run(&known, HELP)? else { return Ok(ExitCode::SUCCESS) };
+    undo::at_signals()?;
+    let mut figures = Figures::resume(PART)?;
+    for target in TARGETS.iter().filter(|target| given.asks_for(target.profile.name())) {
+        measure(target, given.runs, &mut figures)?;
     }
-    Ok(if all_met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(figures.verdict())
 }
 
-#[derive(Clone, Copy)]
-enum Bound {
-    AtLeast(f64),
-    Below(f64),
-    None,
-}
-
-/// Prints the median beside its target; whether it meets it.
-fn verdict(what: &str, mut values: Vec<f64>, bound: Bound, unit: &str) -> bool {
-    values.sort_by(f64::total_cmp);
-    let (least, most) = (values[0], values[values.len() - 1]);
-    let median = values[values.len() / 2];
-    let (is_met, said) = match bound {
-        Bound::AtLeast(least) => (median >= least, format!("target >= {least} {unit}: ")),
-        Bound::Below(most) => (median < most, format!("target < {most} {unit}: ")),
-        Bound::None => (true, String::new()),
-    };
-    let word = match (bound, is_met) {
-        (Bound::None, _) => "told",
-        (_, true) => "met",
-        (_, false) => "MISSED",
-    };
-    println!("{what}: median {median:.1} {unit} [{least:.1}-{most:.1}], n {}; {said}{word}", values.len());
-    is_met
+fn measure(target: &Target, runs: usize, figures: &mut Figures) -> Result<(), Box<dyn Error>> {
+    let &Target { profile, seconds, share_min } = target;
+    let (mut shares, mut first_bytes, mut demands) = (Vec::new(), Vec::new(), Vec::new());
+    for run in 1..=runs {
+        let mut pass = Pass::start(profile, seconds)?;
+        first_bytes.push(pass.first_byte_ms()?);
+        let share = pass.share_of_link(seconds)?;
+        println!("{profile} run {run}: {:.1} % of the link; {}", share * 100.0, pass.link()?);
+        shares.push(share * 100.0);
+        if profile == Profile::WanGood {
+            let Demand { p50_ms, p99_ms, share } = pass.demand_reads(DEMAND_READS)?;
+            println!(
+                "{profile} run {run}: {DEMAND_READS} demand reads p50 {p50_ms:.1} ms, p99 {p99_ms:.1} ms, \
+                 read-ahead meanwhile {:.1} %; {}",
+                share * 100.0,
+                pass.link()?
+            );
+            demands.push((p50_ms, p99_ms));
+        }
+        pass.end()?;
+    }
+    let figure =
+        |name, unit, values: &[f64]| Record::new(PART, name, unit, values).link(profile.name()).cache("cold");
+    let least = Bound::AtLeast(share_min * 100.0);
+    figures.add(figure("share_of_link", "%", &shares).target(least))?;
+    figures.add(figure("first_byte_cold", "ms", &first_bytes))?;
+    if !demands.is_empty() {
+        let (p50, p99): (Vec<f64>, Vec<f64>) = demands.into_iter().unzip();
+        let note =
+            format!("medians of {DEMAND_READS} reads of a page each, while another file is read in order");
+        figures.add(
+            &figure("demand_read_p50", "ms", &p50).target(Bound::AtMost(DEMAND_P50_MS)).note(note.as_str()),
+        )?;
+        figures.add(
+            &figure("demand_read_p99", "ms", &p99).target(Bound::AtMost(DEMAND_P99_MS)).note(note.as_str()),
+        )?;
+    }
+    Ok(())
 }

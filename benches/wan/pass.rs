@@ -1,25 +1,24 @@
 //! One pass: host, link and mount from nothing, what is read through them, and their end.
 
 use std::{
-    env,
     error::Error,
-    fs::{self, File},
-    io::{BufRead, BufReader, Read},
-    net::{SocketAddr, UdpSocket},
+    fs::File,
+    io::Read,
     os::unix::fs::FileExt,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
+use profiles::link::Profile;
+use wormhole_benches::{
+    daemons::{Host, Mount, Place},
+    route::Route,
 };
-use profiles::link::{Link, LinkConfig, LinkReport, Profile, network_ip};
-use tempfile::TempDir;
 
 /// Longer than any pass reads: holes, which cost the disk nothing.
 const FILE_BYTES: u64 = 2 << 30;
@@ -34,12 +33,9 @@ type Failed = Box<dyn Error>;
 /// A host, a link and a mount; all of it ends with this.
 pub(crate) struct Pass {
     profile: Profile,
-    place: TempDir,
-    link: Link,
-    /// What the link had carried when it was last told of.
-    told: LinkReport,
-    host: Child,
-    is_mounted: bool,
+    mount: Mount,
+    host: Host,
+    _source: Arc<Place>,
 }
 
 /// How long demand reads took, and what the run beside them had of the link.
@@ -52,42 +48,15 @@ pub(crate) struct Demand {
 impl Pass {
     /// With as much of the run in the host's page cache as the link carries in so long.
     pub(crate) fn start(profile: Profile, seconds: u64) -> Result<Pass, Failed> {
-        let ip = network_ip()
-            .ok_or("no address but loopback ones, which Wormhole takes for a path inside one machine")?;
-        let place = TempDir::new()?;
-        let source = place.path().join("source");
-        fs::create_dir(&source)?;
-        fs::create_dir(place.path().join("mount"))?;
+        let place = Place::new()?;
+        let source = place.folder("source")?;
         for name in ["run", "other"] {
             File::create(source.join(name))?.set_len(FILE_BYTES)?;
         }
         warm(&source.join("run"), profile.rate_bps() / 8 * seconds)?;
-        // A port that is free now; the host takes it at once.
-        let listen = SocketAddr::new(ip, UdpSocket::bind((ip, 0))?.local_addr()?.port());
-        let link = Link::start(&LinkConfig { listen: (ip, 0).into(), ..profile.into() }, listen)?;
-        let mut host = program("wormhole-engine")?
-            .args(["host", "--log", "error", "--listen", &listen.to_string()])
-            .args(["--advertise", &link.address().to_string(), "--state-dir"])
-            .args([place.path().join("state"), source])
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let said = host.stdout.take().ok_or("the host has no standard output")?;
-        let mut pass = Pass { profile, place, link, told: LinkReport::default(), host, is_mounted: false };
-        let mut ticket = String::new();
-        BufReader::new(said).read_line(&mut ticket)?;
-        let mount = program("wormhole")?
-            .args(["mount", "--daemon", ticket.trim()])
-            .arg(pass.mountpoint())
-            .status()?;
-        if !mount.success() {
-            return Err(format!("wormhole mount: {mount}").into());
-        }
-        pass.is_mounted = true;
-        Ok(pass)
-    }
-
-    fn mountpoint(&self) -> PathBuf {
-        self.place.path().join("mount")
+        let host = Host::start(&[&source], Route::Link(profile), &[])?;
+        let mount = host.mount(&[])?;
+        Ok(Pass { profile, mount, host, _source: place })
     }
 
     fn bytes_per_s(&self) -> f64 {
@@ -97,14 +66,14 @@ impl Pass {
     /// From `open` to the first bytes of a file that nobody looked at.
     pub(crate) fn first_byte_ms(&self) -> Result<f64, Failed> {
         let start = Instant::now(); // clock: measures
-        File::open(self.mountpoint().join("other"))?.read_exact_at(&mut [0; PAGE_BYTES], 0)?;
+        File::open(self.mount.path().join("other"))?.read_exact_at(&mut [0; PAGE_BYTES], 0)?;
         Ok(start.elapsed().as_secs_f64() * 1000.0)
     }
 
     /// Reads in order for so long; the share of the link that file contents had in the last three quarters.
     pub(crate) fn share_of_link(&self, seconds: u64) -> Result<f64, Failed> {
         let time = Duration::from_secs(seconds);
-        let mut run = Run::open(&self.mountpoint().join("run"))?;
+        let mut run = Run::open(&self.mount.path().join("run"))?;
         let start = Instant::now(); // clock: measures
         while start.elapsed() < time / 4 {
             run.read()?;
@@ -119,10 +88,10 @@ impl Pass {
     /// Reads pages all over another file while a run is read.
     pub(crate) fn demand_reads(&self, count: usize) -> Result<Demand, Failed> {
         let (ends, carried) = (AtomicBool::new(false), AtomicU64::new(0));
-        let mut run = Run::open(&self.mountpoint().join("run"))?;
+        let mut run = Run::open(&self.mount.path().join("run"))?;
         // Past what the mount holds of it.
         run.at = FILE_BYTES / 2;
-        let other = File::open(self.mountpoint().join("other"))?;
+        let other = File::open(self.mount.path().join("other"))?;
         thread::scope(|scope| {
             let reader = scope.spawn(|| -> std::io::Result<()> {
                 while !ends.load(Ordering::Relaxed) {
@@ -150,50 +119,13 @@ impl Pass {
 
     /// What the link towards the mount dropped since it was last told; an error where it was too slow to be one.
     pub(crate) fn link(&mut self) -> Result<String, Failed> {
-        let now = self.link.report();
-        let before = std::mem::replace(&mut self.told, now.clone());
-        if let Some(fault) = now.fault {
-            return Err(format!("the link stopped: {fault}").into());
-        }
-        if now.socket_drops + now.down.drops_other > 0 {
-            return Err(
-                format!("{} packets were lost beside the link: it was too slow", now.socket_drops).into()
-            );
-        }
-        let (down, old) = (now.down, before.down);
-        let (queue, chance) = (down.drops_queue - old.drops_queue, down.drops_loss - old.drops_loss);
-        let all = (down.packets - old.packets + queue + chance).max(1) as f64;
-        Ok(format!(
-            "dropped {:.2} % of its packets by the queue, {:.2} % by chance; late {:?} mean",
-            100.0 * queue as f64 / all,
-            100.0 * chance as f64 / all,
-            down.late_mean()
-        ))
+        self.host.line().ok_or("a pass without a link")?.report()
     }
 
     /// Unmounts and stops the host, both in order.
-    pub(crate) fn end(mut self) -> Result<(), Failed> {
-        self.unmount()?;
-        kill(Pid::from_raw(i32::try_from(self.host.id())?), Signal::SIGTERM)?;
-        let status = self.host.wait()?;
-        if status.success() { Ok(()) } else { Err(format!("wormhole-engine host: {status}").into()) }
-    }
-
-    fn unmount(&mut self) -> Result<(), Failed> {
-        self.is_mounted = false;
-        let status = program("wormhole")?.arg("unmount").arg(self.mountpoint()).status()?;
-        if status.success() { Ok(()) } else { Err(format!("wormhole unmount: {status}").into()) }
-    }
-}
-
-impl Drop for Pass {
-    fn drop(&mut self) {
-        if self.is_mounted {
-            // What went wrong before is what is told.
-            let _ = self.unmount();
-        }
-        let _ = self.host.kill();
-        let _ = self.host.wait();
+    pub(crate) fn end(self) -> Result<(), Failed> {
+        self.mount.end()?;
+        self.host.end()
     }
 }
 
@@ -237,21 +169,4 @@ fn demand_read(file: &File, number: u64) -> std::io::Result<f64> {
     let start = Instant::now(); // clock: measures
     file.read_exact_at(&mut [0; PAGE_BYTES], page * PAGE_BYTES as u64)?;
     Ok(start.elapsed().as_secs_f64() * 1000.0)
-}
-
-/// A program of the workspace, built beside this one.
-fn program(name: &str) -> Result<Command, Failed> {
-    let bench = env::current_exe()?;
-    let folder = bench.parent().and_then(Path::parent).ok_or("a bench outside of a target directory")?;
-    let path = folder.join(name);
-    if !path.exists() {
-        return Err(format!("{} is not there: run `cargo build --release` first", path.display()).into());
-    }
-    let mut command = Command::new(path);
-    // Settings of whoever runs this are not of this host and mount.
-    for (variable, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WORMHOLE_")) {
-        command.env_remove(variable);
-    }
-    command.stdin(Stdio::null());
-    Ok(command)
 }

@@ -1,4 +1,8 @@
-//! What repeats where times do not: allocations and copied bytes of a sequential read in its steady state.
+//! What repeats where times do not: allocations and copied bytes of a sequential read in its steady state, and paths
+//! whose instructions `cargo ci counts` has counted.
+//!
+//! `counts` prints the former, as lines of `benches/counts.csv`; `counts PATH` walks one path [`ROUNDS`] times in
+//! [`counted`], by which callgrind knows it: one thread, no clock, the same bytes each time.
 //!
 //! The allocator of this program counts. Once with host and mount in this process, once with the host in a process of
 //! its own: the difference is the host's. A read of 1 MiB is one request of the kernel and one on the wire, eight
@@ -7,18 +11,20 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    alloc::System,
-    fs::File,
-    os::unix::fs::FileExt,
-    path::Path,
-    process::ExitCode,
-    time::{Duration, Instant},
+    alloc::System, env, fs::File, hint::black_box, os::unix::fs::FileExt, path::Path, process::ExitCode,
 };
 
-use criterion::{Criterion, SamplingMode, Throughput, criterion_group};
+use engine::cache::{BlockKey, ContentKey, L1, l1::Pressure};
 use fusefront::status::Report;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, Stats, StatsAlloc};
-use wormhole_benches::{Corpus, Rig, process, run::Scale};
+use uring::{Pool, PoolConfig, SlotClass};
+use wire::{
+    ByteLen, FileId, Timestamp, Version,
+    chunk::ContentHash,
+    codec::{encode_reply, encode_reply_as},
+    timing::Timing,
+};
+use wormhole_benches::{Corpus, Rig, messages, packet::Packet, process};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -27,8 +33,10 @@ const MIB: u64 = 1 << 20;
 const CHUNKS_PER_MIB: f64 = 8.0;
 /// Read before counting: fills the mount's memory, so that what is counted evicts as much as it brings.
 const FIRST_BYTES: u64 = 256 * MIB;
-/// Read while counting; a quarter with `--quick`.
-const COUNTED_BYTES: u64 = 512 * MIB;
+/// Read while counting.
+const COUNTED_BYTES: u64 = 256 * MIB;
+/// Times that a path is walked while its instructions are counted; `ci/src/counts.rs` divides by it.
+const ROUNDS: u32 = 100;
 /// Bytes that may be allocated for each MiB read, beside a buffer for each packet received, which QUIC takes: half a chunk.
 const ALLOCATED_BYTES_PER_MIB_MAX: f64 = 64.0 * 1024.0;
 /// Allocations of both sides together for each MiB read, those of QUIC for its packets among them.
@@ -81,80 +89,143 @@ fn read(file: &File, from: u64, bytes: u64, buffer: &mut [u8]) {
     }
 }
 
-/// One read of a file on a fresh mount: the time and the counts of its steady state.
-fn pass(rig: &mut Rig, path: &Path, bytes: u64) -> (Duration, Count) {
+/// What the steady state of one read takes, on a fresh mount.
+fn count(mut rig: Rig, path: &Path) -> Count {
     rig.remount().expect("a mount that worked before");
     let file = File::open(rig.mountpoint().join(path)).expect("the file is there");
     let mut buffer = vec![0; 1 << 20];
     read(&file, 0, FIRST_BYTES, &mut buffer);
-    let before = rig.report();
-    let (start, region) = (Instant::now(), Region::new(ALLOCATOR));
-    read(&file, FIRST_BYTES, bytes, &mut buffer);
-    let (took, stats) = (start.elapsed(), region.change());
-    let count = Count::of(stats, (&before, &rig.report()), bytes);
-    (took, count)
+    let (before, region) = (rig.report(), Region::new(ALLOCATOR));
+    read(&file, FIRST_BYTES, COUNTED_BYTES, &mut buffer);
+    let stats = region.change();
+    let count = Count::of(stats, (&before, &rig.report()), COUNTED_BYTES);
+    let (bytes_max, allocations_max) = (ALLOCATED_BYTES_PER_MIB_MAX, ALLOCATIONS_PER_MIB_MAX);
+    assert!(count.allocated_bytes < bytes_max, "{:.0} bytes allocated a MiB", count.allocated_bytes);
+    assert!(count.allocations < allocations_max, "{:.1} allocations a MiB", count.allocations);
+    count
 }
 
-fn counts(c: &mut Criterion) {
-    let bytes = Scale::of_this_run().bytes(COUNTED_BYTES);
-    let file_bytes = Scale::of_this_run().bytes(1 << 30).max(FIRST_BYTES + bytes).next_power_of_two();
-    let mut group = c.benchmark_group("counts");
-    group.sample_size(10).sampling_mode(SamplingMode::Flat).warm_up_time(Duration::from_secs(1));
-    group.throughput(Throughput::Bytes(bytes));
-    let mut both = None;
-    group.bench_function("sequential/both", |b| {
-        let corpus = Corpus::open().expect("a folder for the files");
-        let path = corpus.file(file_bytes).expect("room for the file");
-        let mut rig = Rig::of(corpus.root()).unwrap_or_else(|why| panic!("no mount to measure: {why}"));
-        b.iter_custom(|passes| total(passes, &mut both, || pass(&mut rig, &path, bytes)));
-    });
-    let mut mount = None;
-    group.bench_function("sequential/mount", |b| {
-        let corpus = Corpus::open().expect("a folder for the files");
-        let path = corpus.file(file_bytes).expect("room for the file");
-        let mut rig = Rig::of_apart(corpus.root()).unwrap_or_else(|why| panic!("no mount to measure: {why}"));
-        b.iter_custom(|passes| total(passes, &mut mount, || pass(&mut rig, &path, bytes)));
-    });
-    group.finish();
-    print(both, mount);
-}
-
-/// The time of all passes; the last one's counts are kept.
-fn total(passes: u64, last: &mut Option<Count>, mut pass: impl FnMut() -> (Duration, Count)) -> Duration {
-    let mut total = Duration::ZERO;
-    for _ in 0..passes {
-        let (took, count) = pass();
-        let (bytes_max, allocations_max) = (ALLOCATED_BYTES_PER_MIB_MAX, ALLOCATIONS_PER_MIB_MAX);
-        assert!(count.allocated_bytes < bytes_max, "{:.0} bytes allocated a MiB", count.allocated_bytes);
-        assert!(count.allocations < allocations_max, "{:.1} allocations a MiB", count.allocations);
-        *last = Some(count);
-        total += took;
-    }
-    total
-}
-
+/// Allocations of host and mount, and what the mount copies.
 #[expect(clippy::print_stdout, reason = "a bench's figures are its output")]
-fn print(both: Option<Count>, mount: Option<Count>) {
-    if let Some(both) = &both {
-        both.print("host and mount");
-    }
-    if let Some(mount) = &mount {
-        mount.print("mount");
-        println!("counts/mount: {:.3} bytes copied a byte replied", mount.copied);
-    }
-    if let (Some(both), Some(mount)) = (both, mount) {
-        let host = Count {
-            allocations: both.allocations - mount.allocations,
-            allocated_bytes: both.allocated_bytes - mount.allocated_bytes,
-            packet_bytes: both.packet_bytes - mount.packet_bytes,
-            copied: 0.0,
-        };
-        host.print("host, the difference");
+fn sequential() {
+    let corpus = Corpus::open().expect("a folder for the files");
+    let path = corpus.file(FIRST_BYTES + COUNTED_BYTES).expect("room for the file");
+    let no_rig = |why| -> Rig { panic!("no mount to measure: {why}") };
+    let both = count(Rig::of(corpus.root()).unwrap_or_else(no_rig), &path);
+    let mount = count(Rig::of_apart(corpus.root()).unwrap_or_else(no_rig), &path);
+    both.print("host and mount");
+    mount.print("mount");
+    println!("counts/mount: {:.3} bytes copied a byte replied", mount.copied);
+    let host = Count {
+        allocations: both.allocations - mount.allocations,
+        allocated_bytes: both.allocated_bytes - mount.allocated_bytes,
+        packet_bytes: both.packet_bytes - mount.packet_bytes,
+        copied: 0.0,
+    };
+    host.print("host, the difference");
+}
+
+/// Walks a path [`ROUNDS`] times, once before so that what is made at the first time is not counted. Never inlined:
+/// callgrind counts between its entry and its end.
+#[inline(never)]
+fn counted(round: &mut dyn FnMut()) {
+    for _ in 0..ROUNDS {
+        round();
     }
 }
 
-criterion_group! { name = benches; config = profiles::criterion(); targets = counts }
+fn walk(mut round: impl FnMut()) {
+    round();
+    counted(&mut round);
+}
 
+/// The path of that name.
+fn path(name: &str) -> Option<()> {
+    match name {
+        "codec/read_reply" => {
+            let reply = messages::read_reply();
+            walk(|| drop(black_box(messages::decode(encode_reply(black_box(&reply))))));
+        }
+        "codec/listing_1000" => {
+            let reply = messages::listing();
+            walk(|| drop(black_box(messages::decode(encode_reply(black_box(&reply))))));
+        }
+        "codec/listing_1000_packed" => {
+            let reply = messages::listing();
+            let pack = || encode_reply_as(black_box(&reply), Timing::default(), true);
+            walk(|| drop(black_box(messages::decode(pack()))));
+        }
+        "packet/1452" => packet(1452),
+        "packet/65507" => packet(65_507),
+        "hash/128KiB" => {
+            let chunk = vec![7; messages::CHUNK as usize];
+            walk(|| drop(black_box(ContentHash::of(black_box(&chunk)))));
+        }
+        "pool/lend_and_return" => {
+            let pool = pool();
+            walk(|| drop(black_box(pool.try_lend(SlotClass::Extent1M))));
+        }
+        "l1/insert" => {
+            let (l1, mut at) = (L1::new(pool()), 0);
+            walk(|| {
+                at += 1;
+                insert(&l1, at);
+            });
+        }
+        "l1/hit" => {
+            let l1 = L1::new(pool());
+            (0..BLOCKS).for_each(|at| insert(&l1, at));
+            let mut at = 0;
+            walk(|| {
+                at = (at + 7) % BLOCKS;
+                let bytes = l1.get(&key(at)).expect("it was put there");
+                l1.served(&key(at), black_box(bytes).len());
+            });
+        }
+        _ => return None,
+    }
+    Some(())
+}
+
+/// Blocks of 1 MiB in the cache of the paths, and slots of their pool.
+const BLOCKS: u64 = 16;
+
+fn packet(bytes: usize) {
+    let mut packet = Packet::new(bytes);
+    walk(|| packet.seal_and_open());
+}
+
+fn pool() -> Pool {
+    let bytes = usize::try_from(BLOCKS * MIB).expect("a small number");
+    Pool::new(PoolConfig::with_capacity(bytes)).expect("some memory")
+}
+
+fn key(at: u64) -> BlockKey {
+    let time = Timestamp::default();
+    let version = Version { size: ByteLen(u64::MAX), mtime: time, ctime: time };
+    let content = ContentKey::new(&[1; 32], b"bench", &FileId { fs: 1, inode: 1, birth: 1 }, &version);
+    BlockKey::at(content, SlotClass::Extent1M, at * MIB)
+}
+
+/// A block in the place of the least useful one, its bytes as they are.
+fn insert(l1: &L1, at: u64) {
+    let slot = l1.try_lend(SlotClass::Extent1M, Pressure::Any).expect("a block that yields");
+    l1.insert(key(at), slot.fill(1 << 20).freeze());
+}
+
+#[expect(clippy::print_stderr, reason = "a program says why it fails")]
 fn main() -> ExitCode {
-    process::main(benches)
+    if let Some(code) = process::play_role() {
+        return code;
+    }
+    match env::args().skip(1).find(|word| !word.starts_with("--")) {
+        None => sequential(),
+        Some(name) => {
+            if path(&name).is_none() {
+                eprintln!("counts: no path {name:?}; ci/src/counts.rs names them");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    ExitCode::SUCCESS
 }

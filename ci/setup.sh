@@ -1,7 +1,7 @@
 #!/bin/sh
 # What a machine needs to build, test and try Wormhole, beside Rust itself: a C compiler (for ring), a C++ compiler (for
-# libFuzzer), fusermount3, git, and a usable /dev/fuse. Says each thing it changes, and nothing when all is there; safe to
-# run again.
+# libFuzzer), fusermount3, git, and a usable /dev/fuse. With `counts`, or in CI, also what `cargo ci counts` counts with:
+# valgrind and strace. Says each thing it changes, and nothing when all is there; safe to run again.
 set -eu
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -38,6 +38,10 @@ have cc || packages="$packages gcc libc6-dev"
 have c++ || packages="$packages g++"
 have fusermount3 || packages="$packages fuse3"
 have git || packages="$packages git"
+if [ "${1:-}" = counts ] || [ -n "${CI:-}" ]; then
+    have valgrind || packages="$packages valgrind"
+    have strace || packages="$packages strace"
+fi
 
 if [ -n "$packages" ]; then
     have apt-get || die "missing, install with your package manager (Debian's names):$packages"

@@ -5,10 +5,13 @@
 
 pub mod access;
 pub mod arguments;
+pub mod book;
 pub mod corpus;
 pub mod daemons;
 pub mod figures;
 pub mod latency;
+pub mod messages;
+pub mod packet;
 pub mod proc;
 pub mod process;
 pub mod record;

@@ -37,7 +37,8 @@ pub fn main(benches: fn()) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn play_role() -> Option<ExitCode> {
+/// Does what this process was started for, if a bench started it.
+pub fn play_role() -> Option<ExitCode> {
     let role = env::var(ROLE).ok()?;
     let given: Vec<PathBuf> = env::args_os().skip(1).map(PathBuf::from).collect();
     let played = match (role.as_str(), &given[..]) {

@@ -5,8 +5,7 @@
 //! nothing (`--test`, `cargo test`) records nothing.
 
 use std::{
-    fmt, fs,
-    io::{self, Write},
+    fmt, fs, io,
     path::{Path, PathBuf},
 };
 
@@ -223,7 +222,8 @@ pub fn folder() -> io::Result<PathBuf> {
 
 /// Writes the records of one part, and a line of each to standard output.
 pub struct Recorder {
-    file: fs::File,
+    path: PathBuf,
+    lines: Vec<Record>,
 }
 
 impl Recorder {
@@ -233,7 +233,21 @@ impl Recorder {
     /// Of the folder or the file.
     pub fn begin(folder: &Path, part: &str) -> io::Result<Recorder> {
         fs::create_dir_all(folder)?;
-        Ok(Recorder { file: fs::File::create(folder.join(format!("{part}.jsonl")))? })
+        let path = folder.join(format!("{part}.jsonl"));
+        fs::write(&path, "")?;
+        Ok(Recorder { path, lines: Vec::new() })
+    }
+
+    /// Goes on with a part: a figure replaces the former one of the same row, tool, link and cache state. For programs
+    /// whose user picks cases.
+    ///
+    /// # Errors
+    /// Of the folder or the file; of a line that is no record.
+    pub fn resume(folder: &Path, part: &str) -> io::Result<Recorder> {
+        fs::create_dir_all(folder)?;
+        let path = folder.join(format!("{part}.jsonl"));
+        let lines = if path.exists() { load_file(&path)? } else { Vec::new() };
+        Ok(Recorder { path, lines })
     }
 
     /// Keeps a figure and prints it.
@@ -243,9 +257,23 @@ impl Recorder {
     #[expect(clippy::print_stdout, reason = "a bench's figures are its output")]
     pub fn add(&mut self, record: &Record) -> io::Result<()> {
         println!("{record}");
-        let mut line = serde_json::to_vec(record)?;
-        line.push(b'\n');
-        self.file.write_all(&line)
+        let row = |record: &Record| {
+            let Record { name, tool, link, cache, .. } = record.clone();
+            (name, tool, link, cache)
+        };
+        match self.lines.iter_mut().find(|line| row(line) == row(record)) {
+            Some(line) => line.clone_from(record),
+            None => self.lines.push(record.clone()),
+        }
+        let mut text = Vec::new();
+        for line in &self.lines {
+            serde_json::to_writer(&mut text, line)?;
+            text.push(b'\n');
+        }
+        // A part is some dozens of lines: written whole, so that no reader meets half of one.
+        let whole = self.path.with_extension("new");
+        fs::write(&whole, text)?;
+        fs::rename(whole, &self.path)
     }
 }
 
@@ -310,6 +338,19 @@ mod tests {
         recorder.add(&record(70.0)).unwrap();
         assert_eq!(load(folder.path()).unwrap(), [record(70.0)]);
         assert_eq!((record(70.0).verdict(), record(50.0).verdict()), ("met", "missed"));
+    }
+
+    #[test]
+    fn a_part_that_goes_on_keeps_the_rows_that_are_not_measured_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let record = |name, value| Record::new("latency", name, "ms", &[value]);
+        for value in [1.0, 2.0] {
+            let mut recorder = Recorder::resume(folder.path(), "latency").unwrap();
+            recorder.add(&record("stat_latency", value)).unwrap();
+        }
+        let mut recorder = Recorder::resume(folder.path(), "latency").unwrap();
+        recorder.add(&record("readdir_1000", 3.0)).unwrap();
+        assert_eq!(load(folder.path()).unwrap(), [record("stat_latency", 2.0), record("readdir_1000", 3.0)]);
     }
 
     #[test]

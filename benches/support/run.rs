@@ -41,6 +41,11 @@ pub fn is_measured() -> bool {
     has("--bench") && !has("--test")
 }
 
+/// Whether the figures go to the report: not those that a profiler slowed down, and there are none to list.
+pub fn is_recorded() -> bool {
+    is_measured() && !has("--list") && !has("--profile-time")
+}
+
 fn has(option: &str) -> bool {
-    env::args().any(|given| given == option)
+    env::args().any(|given| given.split('=').next() == Some(option))
 }

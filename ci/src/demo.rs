@@ -4,11 +4,11 @@
 //! happens, what was started is stopped, what was mounted is unmounted and what was made is removed.
 
 mod mounts;
-mod pair;
+pub(crate) mod pair;
 mod sample;
-mod scratch;
+pub(crate) mod scratch;
 mod tree;
-mod watchdog;
+pub(crate) mod watchdog;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,8 +25,7 @@ use tree::Entry;
 pub(crate) fn run(repo: &Repo, folder: Option<&Path>) -> Result<(), Failure> {
     let folder = folder.map(shareable).transpose()?;
     step::setup(repo)?;
-    let packages = ["--package", "wormhole-engine", "--package", "wormhole-fusefront"];
-    step::run(step::cargo(repo).args(["build", "--release"]).args(packages))?;
+    build(repo)?;
 
     let scratch = Scratch::make(repo.target(), folder.as_deref())?;
     let folder = match folder {
@@ -47,6 +46,12 @@ pub(crate) fn run(repo: &Repo, folder: Option<&Path>) -> Result<(), Failure> {
     pair.stop()?;
     println!("demo: unmounted and stopped; nothing of it is left");
     Ok(())
+}
+
+/// The two programs as [`Binaries::in_target`] finds them.
+pub(crate) fn build(repo: &Repo) -> Result<(), Failure> {
+    let packages = ["--package", "wormhole-engine", "--package", "wormhole-fusefront"];
+    step::run(step::cargo(repo).args(["build", "--release"]).args(packages))
 }
 
 /// Both passes over the mount, and its status.

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks to people")]
 
+mod counts;
 mod demo;
 mod deps;
 mod dist;
@@ -36,9 +37,11 @@ cargo ci <step>: Wormhole's checks, one command each
   asan           the tests of the one crate with unsafe code, under the address sanitizer
   fuzz [TARGET [FILE]] [--runs N | --seconds S]
                  libFuzzer on every target of ci/fuzz, 10 s each; FILE runs one input again
+  counts [--write]
+                 instructions, copied bytes and system calls of core paths; 5 % above benches/counts.csv fails
   dist           target/dist: release programs, completions, manual pages, sample configurations
   setup          what this machine lacks: C and C++ compiler, fusermount3, /dev/fuse (ci/setup.sh)
-  all            setup, lint, tidy, deps, asan, demo, then test: what CI runs
+  all            setup, lint, tidy, deps, asan, demo, counts, then test: what CI runs
 
 Start with `cargo ci demo`; before a commit run `cargo ci all`. ci/README.md says what each step proves.
 ";
@@ -53,6 +56,7 @@ enum Step {
     Deps,
     Asan,
     Fuzz(fuzz::Plan),
+    Counts(counts::Plan),
     Dist,
     Setup,
     All,
@@ -71,6 +75,7 @@ impl Step {
             Some("deps") => Self::Deps,
             Some("asan") => Self::Asan,
             Some("fuzz") => return fuzz::Plan::parse(words).map(Self::Fuzz),
+            Some("counts") => return counts::Plan::parse(words).map(Self::Counts),
             Some("dist") => Self::Dist,
             Some("setup") => Self::Setup,
             Some("all") => Self::All,
@@ -92,6 +97,7 @@ impl Step {
             Self::Deps => deps::run(repo),
             Self::Asan => step::asan(repo),
             Self::Fuzz(plan) => fuzz::run(repo, plan),
+            Self::Counts(plan) => counts::run(repo, *plan),
             Self::Dist => dist::run(repo),
             Self::Setup => step::setup(repo),
             Self::All => all(repo),
@@ -112,6 +118,7 @@ fn all(repo: &Repo) -> Result<(), Failure> {
         ("deps", Step::Deps),
         ("asan", Step::Asan),
         ("demo", Step::Demo { folder: None }),
+        ("counts", Step::Counts(counts::Plan::Check)),
     ];
     let mut took = Vec::new();
     for (name, step) in before_test {
@@ -172,7 +179,8 @@ mod tests {
 
     #[test]
     fn every_step_is_in_the_usage() {
-        for name in ["demo", "test", "lint", "tidy", "deps", "asan", "fuzz", "dist", "setup", "all"] {
+        for name in ["demo", "test", "lint", "tidy", "deps", "asan", "fuzz", "counts", "dist", "setup", "all"]
+        {
             assert!(USAGE.contains(&format!("\n  {name} ")), "{name} is not explained");
         }
     }

@@ -14,6 +14,11 @@ pub(crate) fn setup(repo: &Repo) -> Result<(), Failure> {
     run(Command::new("sh").arg("ci/setup.sh").current_dir(repo.root()))
 }
 
+/// The same, and what `counts` counts with.
+pub(crate) fn setup_for_counts(repo: &Repo) -> Result<(), Failure> {
+    run(Command::new("sh").args(["ci/setup.sh", "counts"]).current_dir(repo.root()))
+}
+
 /// Formatting, clippy on every target, and the documentation's links; a warning fails.
 pub(crate) fn lint(repo: &Repo) -> Result<(), Failure> {
     run(cargo(repo).args(["fmt", "--all", "--check"]))?;
@@ -36,7 +41,7 @@ pub(crate) fn asan(repo: &Repo) -> Result<(), Failure> {
 
 /// Every test of the workspace. Prints nothing after the runner: its summary is the last word.
 pub(crate) fn test(repo: &Repo) -> Result<(), Failure> {
-    let in_ci = env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false");
+    let in_ci = in_ci();
     match setup(repo) {
         Ok(()) => {}
         Err(failure) if in_ci => return Err(failure),
@@ -69,6 +74,11 @@ fn profiler(repo: &Repo) -> Result<(), Failure> {
     tests.args(["test", "--quiet", "--features", "pprof"]);
     tests.args(packages.iter().flat_map(|package| ["--package", package]));
     run(tests.args(["--lib", "--test", "it", "--", "profile", "sampler", "bench::"]))
+}
+
+/// Whether a CI machine runs this, where what is missing is a failure.
+pub(crate) fn in_ci() -> bool {
+    env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")
 }
 
 /// The host's binary as `cargo build` makes it.
@@ -119,6 +129,19 @@ pub(crate) fn run(command: &mut Command) -> Result<(), Failure> {
     }
     println!("ci: ok, {seconds:.1} s");
     Ok(())
+}
+
+/// Prints a command, runs it to its end and returns what it printed.
+pub(crate) fn output(command: &mut Command) -> Result<String, Failure> {
+    announce(command);
+    let started = Instant::now();
+    command.stderr(Stdio::inherit());
+    let out = command.output().map_err(|why| format!("cannot run {}: {why}", words(command)))?;
+    if !out.status.success() {
+        return Err(format!("failed ({}): {}", out.status, words(command)).into());
+    }
+    println!("ci: ok, {:.1} s", started.elapsed().as_secs_f64());
+    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }
 
 fn announce(command: &Command) {

@@ -19,21 +19,34 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// The two programs shown.
-pub(super) struct Binaries {
+pub(crate) struct Binaries {
     host: PathBuf,
     mount: PathBuf,
+    /// The words to start each under: a tool that counts what it does.
+    under: (Vec<OsString>, Vec<OsString>),
 }
 
 impl Binaries {
     /// As `cargo build --release` leaves them.
-    pub(super) fn in_target(target: &Path) -> Self {
+    pub(crate) fn in_target(target: &Path) -> Self {
         let release = target.join("release");
-        Self { host: release.join("wormhole-engine"), mount: release.join("wormhole") }
+        Self {
+            host: release.join("wormhole-engine"),
+            mount: release.join("wormhole"),
+            under: Default::default(),
+        }
+    }
+
+    /// Host and mount each started by another program, whose words come before theirs; it has to become them, for
+    /// they are asked to end by their process.
+    pub(crate) fn under(mut self, host: Vec<OsString>, mount: Vec<OsString>) -> Self {
+        self.under = (host, mount);
+        self
     }
 }
 
 /// A running host and mount; dropping it stops both, unmounts and removes the scratch folder.
-pub(super) struct Pair {
+pub(crate) struct Pair {
     binaries: Binaries,
     // Stopped in this order: the mount's last words go to a living host.
     mount: Option<Process>,
@@ -45,36 +58,36 @@ pub(super) struct Pair {
 
 impl Pair {
     /// Returns once the folder is mounted; the mount is not touched, only looked for in the kernel's table.
-    pub(super) fn start(binaries: Binaries, scratch: Scratch, folder: &Path) -> Result<Self, Failure> {
+    pub(crate) fn start(binaries: Binaries, scratch: Scratch, folder: &Path) -> Result<Self, Failure> {
         let mountpoint = scratch.path("mnt");
         fs::create_dir(&mountpoint).map_err(|why| format!("cannot make {}: {why}", mountpoint.display()))?;
         let mut pair = Self { binaries, mount: None, host: None, mountpoint, scratch };
 
         let ticket = pair.scratch.path("ticket");
-        let mut host = pair.command(&pair.binaries.host);
+        let mut host = pair.command_under(&pair.binaries.under.0, &pair.binaries.host);
         host.arg("host").arg(share_argument(folder)).args(["--listen", "127.0.0.1:0", "--ticket-file"]);
         host.arg(&ticket).arg("--state-dir").arg(pair.scratch.path("state"));
         let host = pair.host.insert(Process::start("host", host, pair.scratch.path("host.log"))?);
         host.await_ready("write its ticket", || fs::metadata(&ticket).is_ok_and(|ticket| ticket.len() > 0))?;
 
-        let mut mount = pair.command(&pair.binaries.mount);
+        let mut mount = pair.command_under(&pair.binaries.under.1, &pair.binaries.mount);
         mount.arg("mount").arg(prefixed("@", &ticket)).arg(&pair.mountpoint);
         let mount = pair.mount.insert(Process::start("mount", mount, pair.scratch.path("mount.log"))?);
         mount.await_ready("mount", || mounts::is_mounted(&pair.mountpoint))?;
         Ok(pair)
     }
 
-    pub(super) fn mountpoint(&self) -> &Path {
+    pub(crate) fn mountpoint(&self) -> &Path {
         &self.mountpoint
     }
 
     /// What `wormhole status` prints.
-    pub(super) fn status(&self) -> Result<String, Failure> {
+    pub(crate) fn status(&self) -> Result<String, Failure> {
         self.ask("status")
     }
 
     /// A failure, with the reason where it is that one of the two has died.
-    pub(super) fn explain(&mut self, failure: Failure) -> Failure {
+    pub(crate) fn explain(&mut self, failure: Failure) -> Failure {
         for process in [&mut self.mount, &mut self.host].into_iter().flatten() {
             if let Some(status) = process.ended() {
                 let last = last_line(&process.log);
@@ -85,7 +98,7 @@ impl Pair {
     }
 
     /// Unmounts and stops as a user would, and makes sure that nothing is left.
-    pub(super) fn stop(mut self) -> Result<(), Failure> {
+    pub(crate) fn stop(mut self) -> Result<(), Failure> {
         self.ask("unmount")?;
         let mount = self.mount.as_mut().map(Process::await_end).transpose()?;
         self.mount = None;
@@ -126,8 +139,14 @@ impl Pair {
     /// A program of ours that keeps its caches and state inside the scratch folder: the read is cold, and a user's own
     /// are left alone.
     fn command(&self, program: &Path) -> Command {
-        let mut command = Command::new(program);
+        self.command_under(&[], program)
+    }
+
+    fn command_under(&self, under: &[OsString], program: &Path) -> Command {
+        let mut words = under.iter().map(OsString::as_os_str).chain([program.as_os_str()]);
+        let mut command = Command::new(words.next().unwrap_or(program.as_os_str()));
         command
+            .args(words)
             .env("XDG_CACHE_HOME", self.scratch.path("cache"))
             .env("XDG_STATE_HOME", self.scratch.path("state-home"));
         command

@@ -12,14 +12,14 @@ const PREFIX: &str = "wormhole-demo-";
 
 /// A folder of this run, removed on drop unless something is still mounted in it.
 #[derive(Debug)]
-pub(super) struct Scratch {
+pub(crate) struct Scratch {
     root: PathBuf,
 }
 
 impl Scratch {
     /// Makes the folder under `target`, or among the system's temporary files where `shared` contains `target`: a host
     /// refuses to share its own mount, and a tree that grows while it is compared is never equal.
-    pub(super) fn make(target: &Path, shared: Option<&Path>) -> Result<Self, Failure> {
+    pub(crate) fn make(target: &Path, shared: Option<&Path>) -> Result<Self, Failure> {
         let places = [target.to_path_buf(), env::temp_dir()];
         let place = places
             .iter()
@@ -33,7 +33,7 @@ impl Scratch {
         Ok(Self { root })
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }
 }

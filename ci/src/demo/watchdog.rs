@@ -14,10 +14,10 @@ const STALL_MAX: Duration = Duration::from_secs(60);
 
 /// Counts what was done, whatever its unit: only that it rises matters.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Progress(Arc<AtomicU64>);
+pub(crate) struct Progress(Arc<AtomicU64>);
 
 impl Progress {
-    pub(super) fn add(&self, done: u64) {
+    pub(crate) fn add(&self, done: u64) {
         // Relaxed: nothing but the count itself is read by the other thread.
         self.0.fetch_add(done, Ordering::Relaxed);
     }
@@ -31,7 +31,7 @@ impl Progress {
 ///
 /// Without progress for [`STALL_MAX`] this returns an error and leaves the thread behind in its system call; the
 /// caller then kills the mount, which ends the call.
-pub(super) fn watched<T: Send + 'static>(
+pub(crate) fn watched<T: Send + 'static>(
     what: impl fmt::Display,
     work: impl FnOnce(&Progress) -> Result<T, String> + Send + 'static,
 ) -> Result<T, Failure> {

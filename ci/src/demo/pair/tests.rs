@@ -15,7 +15,11 @@ fn fake(scratch: &Scratch, host: &str, mount: &str) -> Binaries {
         assert!(Command::new("install").args(["-m", "755"]).args([&text, &path]).status().unwrap().success());
         path
     };
-    Binaries { host: script("fake-host", host), mount: script("fake-mount", mount) }
+    Binaries {
+        host: script("fake-host", host),
+        mount: script("fake-mount", mount),
+        under: Default::default(),
+    }
 }
 
 fn scratch(name: &str) -> Scratch {

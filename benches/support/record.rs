@@ -223,6 +223,8 @@ pub fn folder() -> io::Result<PathBuf> {
 /// Writes the records of one part, and a line of each to standard output.
 pub struct Recorder {
     path: PathBuf,
+    /// Of runs before, not measured again so far.
+    former: Vec<Record>,
     lines: Vec<Record>,
 }
 
@@ -235,10 +237,10 @@ impl Recorder {
         fs::create_dir_all(folder)?;
         let path = folder.join(format!("{part}.jsonl"));
         fs::write(&path, "")?;
-        Ok(Recorder { path, lines: Vec::new() })
+        Ok(Recorder { path, former: Vec::new(), lines: Vec::new() })
     }
 
-    /// Goes on with a part: a figure replaces the former one of the same row, tool, link and cache state. For programs
+    /// Goes on with a part: a figure replaces the former one of the same row, tool, link, cache state and unit. For programs
     /// whose user picks cases.
     ///
     /// # Errors
@@ -246,8 +248,8 @@ impl Recorder {
     pub fn resume(folder: &Path, part: &str) -> io::Result<Recorder> {
         fs::create_dir_all(folder)?;
         let path = folder.join(format!("{part}.jsonl"));
-        let lines = if path.exists() { load_file(&path)? } else { Vec::new() };
-        Ok(Recorder { path, lines })
+        let former = if path.exists() { load_file(&path)? } else { Vec::new() };
+        Ok(Recorder { path, former, lines: Vec::new() })
     }
 
     /// Keeps a figure and prints it.
@@ -258,15 +260,15 @@ impl Recorder {
     pub fn add(&mut self, record: &Record) -> io::Result<()> {
         println!("{record}");
         let row = |record: &Record| {
-            let Record { name, tool, link, cache, .. } = record.clone();
-            (name, tool, link, cache)
+            let Record { name, tool, link, cache, unit, .. } = record.clone();
+            (name, tool, link, cache, unit)
         };
-        match self.lines.iter_mut().find(|line| row(line) == row(record)) {
-            Some(line) => line.clone_from(record),
-            None => self.lines.push(record.clone()),
+        if let Some(at) = self.former.iter().position(|former| row(former) == row(record)) {
+            self.former.remove(at);
         }
+        self.lines.push(record.clone());
         let mut text = Vec::new();
-        for line in &self.lines {
+        for line in self.former.iter().chain(&self.lines) {
             serde_json::to_writer(&mut text, line)?;
             text.push(b'\n');
         }

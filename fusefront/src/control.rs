@@ -4,7 +4,7 @@
 //! [`Request`], one line of JSON, gets a line of JSON for each [`Event`], the last of which ends it; a client that goes
 //! away calls it off.
 
-mod message;
+pub mod message;
 mod task;
 
 use std::{
@@ -24,9 +24,8 @@ use std::{
     time::Duration,
 };
 
-pub use message::{Changed, Done, Event, Happened, PATH_BYTES_MAX, Problem, Progress, Request};
-
 use crate::{keeper::Keeper, status::Report};
+use message::{Done, Event, Request};
 use task::Tasks;
 
 /// How long one side waits for the other; a report is a few hundred bytes.

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    control::{Done, Event, Problem, Progress, Request},
+    control::message::{Done, Event, Problem, Progress, Request},
     error::VfsError,
     vfs::{
         Vfs,

@@ -16,7 +16,7 @@ mod gather;
 mod goodput;
 mod plan;
 mod revalidate;
-mod spent;
+pub mod spent;
 mod warm;
 
 use std::{
@@ -51,7 +51,7 @@ use files::Moved;
 pub use flight::ScanId;
 use flight::{AheadFor, Flights, Found, Landed, Opened, Outcome, ReaderId};
 use goodput::Goodput;
-pub use spent::Spent;
+use spent::Spent;
 pub use warm::Warming;
 
 /// How soon a read that met a changing file is tried again, at first and at most.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use transport::histogram::{Counts, Histogram};
 
-use crate::read::Spent;
+use crate::read::spent::Spent;
 
 /// The name of the metric.
 const NAME: &str = "mount_read_stage_seconds";

@@ -13,7 +13,7 @@ use super::{Adapter, direct::Direct, fail, handle};
 use crate::{
     error::VfsError,
     metrics::{Latencies, Operation},
-    read::{Spent, content::Served},
+    read::{content::Served, spent::Spent},
     stages::ReadMoments,
     vfs::Vfs,
 };

@@ -19,7 +19,10 @@ use serde::Serialize;
 
 use super::{resolve, run::only};
 use crate::{
-    control::{self, Answering, Done, Event, PATH_BYTES_MAX, Request},
+    control::{
+        self, Answering,
+        message::{Done, Event, PATH_BYTES_MAX, Request},
+    },
     keeper, snapshot,
     status::{Bytes, Cache},
 };

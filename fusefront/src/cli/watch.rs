@@ -13,7 +13,10 @@ use engine::cli::failure::Failure;
 use serde::Serialize;
 
 use super::{cache::place, run::say};
-use crate::control::{self, Event, Happened, Request};
+use crate::control::{
+    self,
+    message::{Event, Happened, Request},
+};
 
 const EXAMPLES: &str = "\
 A line for each change, as the host tells of it: what happened, and the path. A rename is a

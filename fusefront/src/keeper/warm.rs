@@ -8,7 +8,7 @@ use wire::{CHUNK_BYTES, Extent, limits::READ_BYTES_MAX};
 
 use super::{Keeper, NO_BIRTH, Tell, out_of_reach, problem, words};
 use crate::{
-    control::{Done, Event, Progress},
+    control::message::{Done, Event, Progress},
     error::VfsError,
     read::Warming,
     vfs::walk::{Step, Walk, Walked},

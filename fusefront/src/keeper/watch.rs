@@ -4,7 +4,7 @@ use wire::Changes;
 
 use super::{Keeper, Tell, out_of_reach};
 use crate::{
-    control::{Changed, Done, Event, Happened, Problem},
+    control::message::{Changed, Done, Event, Happened, Problem},
     error::VfsError,
     vfs::watch::{Seen, Watch},
 };

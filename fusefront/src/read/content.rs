@@ -25,7 +25,7 @@ use engine::cache::{ContentKey, L2};
 use parking_lot::Mutex;
 use wire::{CHUNK_BYTES, Extent, FileId, Version, chunk::ContentHash, limits::READ_BYTES_MAX};
 
-use super::{HandedOut, Spent};
+use super::{HandedOut, spent::Spent};
 
 /// Ranges of one ledger: 10 GiB read in order. 64 bytes each, so at most 640 KiB.
 pub(super) const RANGES_MAX: usize = 10 * 1024;

@@ -216,7 +216,8 @@ impl Folders {
 
     /// How much is held.
     pub fn stats(&self) -> FoldersStats {
-        let mut stats = FoldersStats { bytes: self.bytes as u64, ahead: self.ahead, ..FoldersStats::default() };
+        let mut stats =
+            FoldersStats { bytes: self.bytes as u64, ahead: self.ahead, ..FoldersStats::default() };
         for folder in self.folders.values() {
             match folder.phase {
                 Phase::Held => stats.leases += 1,
@@ -590,8 +591,7 @@ impl Folders {
     /// Directories but the root: those that nobody opened yet, then the least recently used first.
     fn least_used(&self, wanted: impl Fn(&Folder) -> bool) -> Vec<NodeId> {
         let all = self.folders.iter().filter(|(dir, folder)| **dir != NodeId::ROOT && wanted(folder));
-        let mut all: Vec<_> =
-            all.map(|(dir, folder)| (!folder.is_ahead, folder.used.get(), *dir)).collect();
+        let mut all: Vec<_> = all.map(|(dir, folder)| (!folder.is_ahead, folder.used.get(), *dir)).collect();
         all.sort_unstable();
         all.into_iter().map(|(_, _, dir)| dir).collect()
     }

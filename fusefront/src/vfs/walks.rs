@@ -237,7 +237,8 @@ impl Walks {
     }
 
     fn take_listed(&mut self, is_gone: impl Fn(Instant) -> bool) -> Vec<NodeId> {
-        let gone = self.ahead.extract_if(|_, ahead| matches!(ahead, Ahead::Listed { at, .. } if is_gone(*at)));
+        let gone =
+            self.ahead.extract_if(|_, ahead| matches!(ahead, Ahead::Listed { at, .. } if is_gone(*at)));
         gone.map(|(dir, _)| dir).collect()
     }
 

@@ -34,10 +34,7 @@ impl Vfs {
         if is_of_host_alone(name) {
             return Err(unsupported());
         }
-        if self.0.is_folder_of_shares(node)
-            || name.is_empty()
-            || name.len() > limits::XATTR_NAME_BYTES_MAX
-        {
+        if self.0.is_folder_of_shares(node) || name.is_empty() || name.len() > limits::XATTR_NAME_BYTES_MAX {
             return Err(absent());
         }
         let (target, _) = self.0.target(node)?;

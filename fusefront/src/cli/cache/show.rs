@@ -9,7 +9,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::super::run::say;
-use crate::{control::Progress, status::Bytes};
+use crate::{control::message::Progress, status::Bytes};
 
 /// How often a plain line is written.
 const LINE_EVERY: Duration = Duration::from_secs(10);

@@ -13,7 +13,8 @@ fn start() -> Instant {
 fn listing(names: &[String]) -> FolderListing {
     let mut listing = FolderListing::default();
     for (cookie, name) in (1..).zip(names) {
-        for (name, kind) in [(name.clone(), FileKind::Directory), (format!("{name}.txt"), FileKind::Regular)] {
+        for (name, kind) in [(name.clone(), FileKind::Directory), (format!("{name}.txt"), FileKind::Regular)]
+        {
             let name = Name::new(name.as_bytes()).unwrap();
             listing.push(&Entry { name, cookie, kind: Some(kind), attr: None });
         }

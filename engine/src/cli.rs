@@ -2,7 +2,7 @@
 //!
 //! Each command has a file with its options and what they mean; [`main`] parses, runs the command, and says how it
 //! went. An option is read in the same words wherever it is given: [`units`] and [`text`] check it, [`mod@file`] and
-//! [`failure`] say where it was wrong. What both binaries need is public: these four, [`log`], [`endpoint`],
+//! [`failure`] say where it was wrong. What both binaries need is public: these four, [`log`], [`keylog`], [`endpoint`],
 //! [`profile`], [`topics`] and [`pages`].
 
 use clap::{Parser, Subcommand};
@@ -12,6 +12,7 @@ pub mod failure;
 pub mod file;
 mod help;
 mod host;
+pub mod keylog;
 mod limits;
 pub mod log;
 pub mod pages;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use transport::ServerLimits;
+use transport::{KeyLog, ServerLimits};
 use wire::{Name, limits, ticket::is_address};
 
 /// The port a host listens on unless told otherwise.
@@ -63,6 +63,8 @@ pub struct HostConfig {
     pub stop_deadline: Duration,
     /// What mounts may use up.
     pub limits: ServerLimits,
+    /// Where the secrets of sessions are written; nowhere unless somebody is to decrypt them.
+    pub key_log: Option<KeyLog>,
 }
 
 /// Why options do not make a host.
@@ -135,6 +137,7 @@ impl HostConfig {
                 host_answer_bytes_max: MEMORY_BYTES_DEFAULT as u64 / 4 * 3,
                 ..ServerLimits::default()
             },
+            key_log: None,
         }
     }
 

@@ -258,6 +258,7 @@ fn bind(
     let server = ServerConfig {
         listen: config.listen.clone(),
         limits: config.limits.clone(),
+        key_log: config.key_log.clone(),
         ..ServerConfig::new(identity)
     };
     Server::bind(server, Arc::clone(service)).map_err(HostError::Bind)

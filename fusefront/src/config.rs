@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use transport::KeyLog;
 use wire::{Name, Ticket};
 
 /// Bytes of slab without `--memory`.
@@ -93,6 +94,8 @@ pub struct MountConfig {
     pub access: Access,
     /// What may be done there.
     pub flags: MountFlags,
+    /// Where the secrets of sessions are written; nowhere unless somebody is to decrypt them.
+    pub key_log: Option<KeyLog>,
 }
 
 impl MountConfig {
@@ -109,6 +112,7 @@ impl MountConfig {
             offline_ok: false,
             access: Access::default(),
             flags: MountFlags::default(),
+            key_log: None,
         }
     }
 }

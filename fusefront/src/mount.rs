@@ -133,7 +133,8 @@ pub async fn connect(mut config: MountConfig) -> Result<Prepared, MountError> {
         OnDisconnect::Block => OnLoss::Wait,
         OnDisconnect::Fail | OnDisconnect::Stale => OnLoss::Fail,
     };
-    let client_config = ClientConfig { label, on_loss, ..ClientConfig::default() };
+    let key_log = config.key_log.clone();
+    let client_config = ClientConfig { label, on_loss, key_log, ..ClientConfig::default() };
     let mut memory = offline::recall(&config).await;
     let client = offline::connect(&config, client_config, &lane, memory.as_mut()).await?;
     let root = choose(&client.welcome(), config.share.as_ref())?;

@@ -23,6 +23,7 @@ use wire::{
 
 use crate::{
     error::{CallError, ConnectError},
+    keylog::KeyLog,
     settings::PacketSize,
 };
 
@@ -81,6 +82,8 @@ pub struct ClientConfig {
     pub receive_window_bytes: u32,
     /// How large packets may become.
     pub packets: PacketSize,
+    /// Where the secrets of sessions are written; nowhere unless somebody is to decrypt them.
+    pub key_log: Option<KeyLog>,
 }
 
 impl Default for ClientConfig {
@@ -92,6 +95,7 @@ impl Default for ClientConfig {
             on_loss: OnLoss::default(),
             receive_window_bytes: 16 << 20,
             packets: PacketSize::Auto,
+            key_log: None,
         }
     }
 }

@@ -12,6 +12,7 @@ mod endpoint;
 pub mod error;
 pub mod histogram;
 pub mod identity;
+mod keylog;
 pub mod lane;
 pub mod serve;
 pub mod server;
@@ -27,6 +28,7 @@ pub use client::{
 };
 pub use error::{BindError, CallError, ConnectError};
 pub use identity::{Identity, IdentityError};
+pub use keylog::KeyLog;
 pub use lane::Lane;
 pub use serve::{Answer, HeldUp, Serve, SessionEnd, SessionSummary};
 pub use server::{PathStats, Server, ServerConfig, ServerLimits, StageCounts, Usage};

@@ -16,6 +16,7 @@ use crate::{
     endpoint,
     error::BindError,
     identity::Identity,
+    keylog::KeyLog,
     serve::Serve,
     settings::{self, PacketSize, code},
     socket, tls,
@@ -61,6 +62,8 @@ pub struct ServerConfig {
     pub packets: PacketSize,
     /// What sets the pace.
     pub congestion: CongestionControl,
+    /// Where the secrets of sessions are written; nowhere unless somebody is to decrypt them.
+    pub key_log: Option<KeyLog>,
 }
 
 impl ServerConfig {
@@ -75,6 +78,7 @@ impl ServerConfig {
             limits: ServerLimits::default(),
             packets: PacketSize::Auto,
             congestion: CongestionControl::Auto,
+            key_log: None,
         }
     }
 }
@@ -119,13 +123,13 @@ impl Server {
         sockets: Vec<(Arc<dyn AsyncUdpSocket>, Option<socket::Closed>)>,
         seed: endpoint::Seed,
     ) -> Result<Server, BindError> {
-        let ServerConfig { identity, limits, packets, congestion, .. } = config;
+        let ServerConfig { identity, limits, packets, congestion, key_log, .. } = config;
         let occupancy = Arc::new(Occupancy::new(limits));
         let shared = Arc::new(Shared {
             serve,
             packets,
             congestion,
-            crypto: tls::server(&identity).map_err(BindError::Key)?,
+            crypto: tls::server(&identity, key_log).map_err(BindError::Key)?,
             occupancy: occupancy.clone(),
         });
         let mut endpoints = Vec::with_capacity(sockets.len());

@@ -20,7 +20,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use crate::identity::Identity;
+use crate::{identity::Identity, keylog::KeyLog};
 
 /// What stands in front of an Ed25519 key in its SubjectPublicKeyInfo. Source: RFC 8410, section 10.1.
 const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
@@ -44,7 +44,7 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 /// The host's side.
-pub(crate) fn server(identity: &Identity) -> Result<Arc<QuicServerConfig>, Error> {
+pub(crate) fn server(identity: &Identity, key_log: Option<KeyLog>) -> Result<Arc<QuicServerConfig>, Error> {
     let provider = provider();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(identity.pkcs8()));
     let key = provider.key_provider.load_private_key(key.clone_key())?;
@@ -54,6 +54,9 @@ pub(crate) fn server(identity: &Identity) -> Result<Arc<QuicServerConfig>, Error
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(Arc::new(certified))));
     config.alpn_protocols = vec![wire::version::ALPN.into()];
+    if let Some(key_log) = key_log {
+        config.key_log = Arc::new(key_log);
+    }
     // A resumed session would show no key, and saves nothing: a mount connects once.
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -62,7 +65,10 @@ pub(crate) fn server(identity: &Identity) -> Result<Arc<QuicServerConfig>, Error
 }
 
 /// The mount's side, for one attempt: the second value tells whether another key than `host_key` was shown.
-pub(crate) fn client(host_key: &[u8; 32]) -> Result<(Arc<QuicClientConfig>, Arc<AtomicBool>), Error> {
+pub(crate) fn client(
+    host_key: &[u8; 32],
+    key_log: Option<KeyLog>,
+) -> Result<(Arc<QuicClientConfig>, Arc<AtomicBool>), Error> {
     let provider = provider();
     let mismatch = Arc::new(AtomicBool::new(false));
     let pin = Pin { spki: spki(host_key), mismatch: mismatch.clone(), provider: provider.clone() };
@@ -72,6 +78,9 @@ pub(crate) fn client(host_key: &[u8; 32]) -> Result<(Arc<QuicClientConfig>, Arc<
         .with_custom_certificate_verifier(Arc::new(pin))
         .with_no_client_auth();
     config.alpn_protocols = vec![wire::version::ALPN.into()];
+    if let Some(key_log) = key_log {
+        config.key_log = Arc::new(key_log);
+    }
     config.resumption = Resumption::disabled();
     config.enable_sni = false;
     let config = QuicClientConfig::try_from(config).map_err(|error| Error::General(error.to_string()))?;

@@ -11,7 +11,7 @@ use super::{
     Cli, Command, HostArgs, HostRun,
     endpoint::Endpoint,
     failure::{self, Failure, one_line},
-    help, pages,
+    help, keylog, pages,
     profile::Profile,
     status, ticket, topics,
 };
@@ -41,10 +41,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
 }
 
 fn host(args: HostArgs) -> Result<(), Failure> {
-    let HostRun { config, ticket_file, metrics, log, profile_cpu } = args.resolve()?;
+    let HostRun { mut config, ticket_file, metrics, log, profile_cpu } = args.resolve()?;
     log.start();
     // Before the first thread.
     let profile = Profile::start(profile_cpu, "wormhole-engine host")?;
+    config.key_log = keylog::from_env()?;
     // Before the host runs, so that a signal from then on ends it in order.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting up")?;

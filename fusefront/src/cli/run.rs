@@ -16,7 +16,7 @@ use clap::CommandFactory;
 use engine::cli::{
     endpoint::Endpoint,
     failure::{self, Failure},
-    pages,
+    keylog, pages,
     profile::Profile,
     topics,
 };
@@ -117,6 +117,7 @@ fn start_daemon(place: &Place, arguments: &[OsString]) -> Result<(), Failure> {
 fn mount(run: MountRun, place: Place, is_daemon: bool) -> anyhow::Result<()> {
     let is_kept = is_daemon || run.log_file.is_some();
     if is_kept { run.log.clone().without_color() } else { run.log.clone() }.start();
+    let key_log = keylog::from_env()?;
     let ticket = Ticket::parse(&ticket_text(&place.ticket)?)?;
     let log_file = run.log_file.as_deref().map(open_log).transpose()?;
     let output = Output { is_daemon, log_file };
@@ -128,7 +129,7 @@ fn mount(run: MountRun, place: Place, is_daemon: bool) -> anyhow::Result<()> {
         tracing::warn!(%error, "no guard process: if this one is killed, a dead mount stays behind");
     }
     let profile = Profile::start(run.profile_cpu.clone(), "wormhole mount")?;
-    let config = run.config(ticket, place.mountpoint);
+    let config = MountConfig { key_log, ..run.config(ticket, place.mountpoint) };
     let runtime = Builder::new_current_thread().enable_all().build().map_err(MountError::Thread)?;
     runtime.spawn(profile.clone().serve());
     let served = runtime.block_on(serve(config, guard.ok(), &output, endpoint));

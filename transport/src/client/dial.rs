@@ -158,7 +158,8 @@ impl Dialer {
         if self.real {
             routed(endpoint.local_addr()?, address)?;
         }
-        let (crypto, mismatch) = tls::client(&self.ticket.host_key).map_err(io::Error::other)?;
+        let key_log = self.config.key_log.clone();
+        let (crypto, mismatch) = tls::client(&self.ticket.host_key, key_log).map_err(io::Error::other)?;
         let mut config = quinn::ClientConfig::new(crypto);
         // A mount sends requests alone: there is nothing to pace.
         let mut transport =

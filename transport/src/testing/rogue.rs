@@ -98,7 +98,7 @@ impl Rogue {
         ticket: &Ticket,
         greeting: Greeting,
     ) -> io::Result<Rogue> {
-        let (crypto, _) = tls::client(&ticket.host_key).map_err(io::Error::other)?;
+        let (crypto, _) = tls::client(&ticket.host_key, None).map_err(io::Error::other)?;
         let mut config = quinn::ClientConfig::new(crypto);
         let mut transport = settings::transport(PacketSize::Auto.resolve(host), CongestionControl::Cubic);
         transport.receive_window(VarInt::from_u32(window_bytes));

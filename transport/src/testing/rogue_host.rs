@@ -36,7 +36,7 @@ impl RogueHost {
     pub fn bind(identity: &Identity) -> io::Result<RogueHost> {
         let (socket, _) = socket::bind(([127, 0, 0, 1], 0).into())?;
         let address = socket.local_addr()?;
-        let crypto = tls::server(identity).map_err(io::Error::other)?;
+        let crypto = tls::server(identity, None).map_err(io::Error::other)?;
         let mut config = quinn::ServerConfig::with_crypto(crypto);
         let transport = settings::transport(PacketSize::Auto.resolve(address), CongestionControl::Cubic);
         config.transport_config(Arc::new(transport));

@@ -16,6 +16,7 @@ mod life;
 mod logs;
 mod offline;
 mod options;
+mod packets;
 mod process;
 mod profile;
 mod reads;

@@ -1,6 +1,6 @@
-//! What the disk cache gives: reads, writes, eviction and loading of the store, against what the disk itself gives.
+//! What the caches give: memory (L1) and disk (L2), alone and through a mount, against what the disk itself gives.
 //!
-//! Everything goes through a real ring to `WORMHOLE_BENCH_DIR`, or the target directory. The ceilings read and write a
+//! All of the disk goes through a real ring to `WORMHOLE_BENCH_DIR`, or the target directory. The ceilings read and write a
 //! plain file through the same ring and the same slots, at the same depth; README.md has `fio` beside them.
 
 #![forbid(unsafe_code)]
@@ -14,15 +14,26 @@ use std::{
 };
 
 use bytes::Bytes;
-use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use criterion::{
+    BenchmarkGroup, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
+    measurement::WallTime,
+};
 use engine::cache::{
-    ContentKey, L2,
+    BlockKey, ContentKey, L1, L2,
+    l1::Pressure,
     l2::{L2Config, Offered},
 };
 use tempfile::TempDir;
 use tokio::{runtime::Runtime, task::JoinSet};
 use uring::{Pool, PoolConfig, ReadAt, Ring, RingConfig, SlotClass, SlotRange};
 use wire::{ByteLen, CHUNK_BYTES, Extent, FileId, Timestamp, Version, chunk::ChunkIndex};
+use wormhole_benches::{
+    Corpus, Rig, access,
+    book::{Book, Passes, beside, median},
+    ceiling,
+    record::Target,
+    run::Scale,
+};
 
 const MIB: u64 = 1 << 20;
 /// What the reads are of.
@@ -91,14 +102,14 @@ impl Bench {
     }
 
     /// The time of reading small files all over the store, `DEPTH` at once.
-    async fn read_each(&self, l2: &L2) -> Duration {
+    async fn read_each(&self, l2: &L2, files: u64) -> Duration {
         let start = Instant::now();
         let mut reads = JoinSet::new();
         for i in 0..RANDOM_READS {
             if reads.len() == DEPTH {
                 reads.join_next().await;
             }
-            let (l2, number) = (l2.clone(), (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20) % 1_000_000);
+            let (l2, number) = (l2.clone(), (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20) % files);
             let extent = Extent::new(0, 4096);
             reads.spawn(async move { l2.get(key(number), extent).await.expect("it was written") });
         }
@@ -163,158 +174,352 @@ fn anywhere(block: u64, count: u64) -> impl Iterator<Item = Extent> {
     })
 }
 
+type Group<'a> = BenchmarkGroup<'a, WallTime>;
+
+/// A store with a file in it, and the same file beside it, made by the first case that runs.
+struct Filled {
+    bench: Bench,
+    l2: L2,
+    plain: Arc<File>,
+}
+
+impl Filled {
+    fn new() -> Filled {
+        let bench = Bench::new();
+        let l2 = bench.open(2 << 30);
+        bench.runtime.block_on(bench.fill(&l2, 1, FILE_BYTES));
+        let plain = bench.file();
+        Filled { bench, l2, plain }
+    }
+
+    fn read(&self, extents: impl Iterator<Item = Extent>) -> Duration {
+        self.bench.runtime.block_on(self.bench.read(&self.l2, extents))
+    }
+
+    /// In another life: every hash is checked again.
+    fn read_first(&self, extents: impl Iterator<Item = Extent>) -> Duration {
+        self.bench.runtime.block_on(async {
+            self.l2.doubt_all();
+            self.bench.read(&self.l2, extents).await
+        })
+    }
+
+    fn read_plain(&self, extents: impl Iterator<Item = Extent>) -> Duration {
+        self.bench.runtime.block_on(self.bench.read_file(&self.plain, extents))
+    }
+}
+
+/// Passes of one case over what the first one made.
+fn case<T>(
+    group: &mut Group<'_>,
+    name: &str,
+    (made, make): (&mut Option<T>, fn() -> T),
+    pass: impl Fn(&mut T) -> Duration,
+) -> Passes {
+    let mut passes = Passes::default();
+    group.bench_function(name, |b| {
+        let made = made.get_or_insert_with(make);
+        b.iter_custom(|count| passes.run(count, || pass(made)));
+    });
+    passes
+}
+
 fn reads(c: &mut Criterion) {
-    let bench = Bench::new();
-    let l2 = bench.open(2 << 30);
-    bench.runtime.block_on(bench.fill(&l2, 1, FILE_BYTES));
-    let file = bench.file();
+    let (mut made, mut book) = (None, Book::open("cache"));
     let mut group = c.benchmark_group("cache/l2_read");
-    group.sample_size(10).sampling_mode(SamplingMode::Flat);
-    for (name, block) in [("128KiB", CHUNK_BYTES), ("1MiB", MIB)] {
+    group.sample_size(10).sampling_mode(SamplingMode::Flat).warm_up_time(Duration::from_secs(1));
+    for (size, block) in [("128KiB", CHUNK_BYTES), ("1MiB", MIB)] {
         group.throughput(Throughput::Bytes(FILE_BYTES));
         let count = FILE_BYTES / block;
-        group.bench_function(BenchmarkId::new("first_sequential", name), |b| {
-            b.iter_custom(|passes| {
-                // Another life: every hash is checked again.
-                (0..passes)
-                    .map(|_| {
-                        bench.runtime.block_on(async {
-                            l2.doubt_all();
-                            bench.read(&l2, in_order(block)).await
-                        })
-                    })
-                    .sum()
-            });
+        let mut run = |name: &str, pass: &dyn Fn(&mut Filled) -> Duration| {
+            case(&mut group, &format!("{name}/{size}"), (&mut made, Filled::new), pass).rates(FILE_BYTES)
+        };
+        let row = |name: &str| format!("l2_read_{name}_{}", size.to_lowercase());
+        let disk = median(&run("ceiling_sequential", &|made| made.read_plain(in_order(block))));
+        let first = run("first_sequential", &|made| made.read_first(in_order(block)));
+        book.add(&row("first_sequential"), "MB/s", &first, |record| {
+            beside(record.link("disk"), "disk", disk)
         });
-        group.bench_function(BenchmarkId::new("sequential", name), |b| {
-            b.iter_custom(|passes| {
-                (0..passes).map(|_| bench.runtime.block_on(bench.read(&l2, in_order(block)))).sum()
-            });
-        });
-        group.bench_function(BenchmarkId::new("ceiling_sequential", name), |b| {
-            b.iter_custom(|passes| {
-                (0..passes).map(|_| bench.runtime.block_on(bench.read_file(&file, in_order(block)))).sum()
-            });
-        });
-        group.bench_function(BenchmarkId::new("random", name), |b| {
-            b.iter_custom(|passes| {
-                (0..passes).map(|_| bench.runtime.block_on(bench.read(&l2, anywhere(block, count)))).sum()
-            });
-        });
-        group.bench_function(BenchmarkId::new("ceiling_random", name), |b| {
-            b.iter_custom(|passes| {
-                (0..passes)
-                    .map(|_| bench.runtime.block_on(bench.read_file(&file, anywhere(block, count))))
-                    .sum()
-            });
-        });
+        let again = run("sequential", &|made| made.read(in_order(block)));
+        book.add(&row("sequential"), "MB/s", &again, |record| beside(record.link("disk"), "disk", disk));
+        let disk = median(&run("ceiling_random", &|made| made.read_plain(anywhere(block, count))));
+        let random = run("random", &|made| made.read(anywhere(block, count)));
+        book.add(&row("random"), "MB/s", &random, |record| beside(record.link("disk"), "disk", disk));
     }
     group.throughput(Throughput::Elements(RANDOM_READS));
-    group.bench_function("random/4KiB", |b| {
-        b.iter_custom(|passes| {
-            (0..passes).map(|_| bench.runtime.block_on(bench.read(&l2, anywhere(4096, RANDOM_READS)))).sum()
-        });
-    });
-    group.bench_function("ceiling_random/4KiB", |b| {
-        b.iter_custom(|passes| {
-            let read = || bench.runtime.block_on(bench.read_file(&file, anywhere(4096, RANDOM_READS)));
-            (0..passes).map(|_| read()).sum()
-        });
-    });
+    let mut run = |name: &str, pass: &dyn Fn(&mut Filled) -> Duration| {
+        case(&mut group, name, (&mut made, Filled::new), pass).per_second(RANDOM_READS)
+    };
+    let disk = median(&run("ceiling_random/4KiB", &|made| made.read_plain(anywhere(4096, RANDOM_READS))));
+    let random = run("random/4KiB", &|made| made.read(anywhere(4096, RANDOM_READS)));
+    book.add("l2_read_random_4kb", "IOPS", &random, |record| beside(record.link("disk"), "disk", disk));
     group.finish();
+}
+
+/// A store that files are written into, each under a number of its own.
+struct Writing {
+    bench: Bench,
+    l2: L2,
+    number: u64,
+}
+
+impl Writing {
+    fn of(quota_bytes: u64) -> Writing {
+        let bench = Bench::new();
+        let l2 = bench.open(quota_bytes);
+        Writing { bench, l2, number: 0 }
+    }
+
+    fn write(&mut self) -> Duration {
+        self.number += 1;
+        let start = Instant::now();
+        self.bench.runtime.block_on(self.bench.fill(&self.l2, self.number, FILE_BYTES));
+        start.elapsed()
+    }
 }
 
 fn writes(c: &mut Criterion) {
-    let bench = Bench::new();
     let mut group = c.benchmark_group("cache/l2_write");
     group.sample_size(10).sampling_mode(SamplingMode::Flat).throughput(Throughput::Bytes(FILE_BYTES));
-    let l2 = bench.open(4 << 30);
-    let mut number = 0;
-    group.bench_function("sequential/512MiB", |b| {
-        b.iter_custom(|passes| {
-            (0..passes)
-                .map(|_| {
-                    number += 1;
-                    let start = Instant::now();
-                    bench.runtime.block_on(bench.fill(&l2, number, FILE_BYTES));
-                    start.elapsed()
-                })
-                .sum()
-        });
-    });
-    drop(l2);
-    let small = Bench::new();
-    let l2 = small.open(256 * MIB);
-    group.bench_function("evicting/512MiB_into_256MiB", |b| {
-        b.iter_custom(|passes| {
-            (0..passes)
-                .map(|_| {
-                    number += 1;
-                    let start = Instant::now();
-                    small.runtime.block_on(small.fill(&l2, number, FILE_BYTES));
-                    start.elapsed()
-                })
-                .sum()
-        });
-    });
+    group.warm_up_time(Duration::from_secs(1));
+    let (mut large, mut small) = (None, None);
+    let in_order =
+        case(&mut group, "sequential/512MiB", (&mut large, || Writing::of(4 << 30)), Writing::write);
+    drop(large);
+    let evicting = case(
+        &mut group,
+        "evicting/512MiB_into_256MiB",
+        (&mut small, || Writing::of(256 * MIB)),
+        Writing::write,
+    );
     group.finish();
+    let mut book = Book::open("cache");
+    book.add("l2_write_sequential", "MB/s", &in_order.rates(FILE_BYTES), |record| record.link("disk"));
+    book.add("l2_eviction_512mb_into_256mb", "MB/s", &evicting.rates(FILE_BYTES), |record| {
+        record.link("disk")
+    });
 }
 
-/// A million records of 4 KiB, in order, each a file of its own: the most index for the fewest bytes.
-fn recovery(c: &mut Criterion) {
-    let bench = Bench::new();
-    let quota = 16 << 30;
-    let l2 = bench.open(quota);
-    bench.runtime.block_on(async {
-        let page = bench.slot();
-        for number in 0..1_000_000_u64 {
-            let at = usize::try_from(number % 256).expect("a small number") * 4096;
-            while l2.offer(key(number), ChunkIndex(0), page.slice(at..at + 4096)) == Offered::Dropped {
-                l2.flush(PATIENCE).await.expect("a disk that writes");
-            }
+/// 512 MiB in blocks of 1 MiB into a memory of 256: half of them push others out.
+fn memory(c: &mut Criterion) {
+    let mut group = c.benchmark_group("cache/l1");
+    group.throughput(Throughput::Bytes(FILE_BYTES));
+    let make = || {
+        let bytes = usize::try_from(256 * MIB).expect("a small number");
+        (L1::new(Pool::new(PoolConfig::with_capacity(bytes)).expect("256 MiB")), 0)
+    };
+    let mut made: Option<(L1, u64)> = None;
+    let evicting = case(&mut group, "evicting/512MiB_into_256MiB", (&mut made, make), |(l1, number)| {
+        *number += 1;
+        let start = Instant::now();
+        for offset in (0..FILE_BYTES).step_by(1 << 20) {
+            let slot = l1.try_lend(SlotClass::Extent1M, Pressure::Any).expect("a block that yields");
+            let block = BlockKey::at(key(*number), SlotClass::Extent1M, offset);
+            l1.insert(block, slot.fill(1 << 20).freeze());
         }
-        l2.close(PATIENCE).await.expect("a disk that writes");
+        start.elapsed()
     });
-    let mut group = c.benchmark_group("cache/l2_recovery");
-    group.sample_size(10).sampling_mode(SamplingMode::Flat).throughput(Throughput::Elements(1_000_000));
-    group.bench_function("1M_records", |b| {
-        b.iter_custom(|passes| {
-            (0..passes)
-                .map(|_| {
-                    let start = Instant::now();
-                    let l2 = bench.open(quota);
-                    while l2.stats().is_loading {
-                        std::thread::yield_now();
-                    }
-                    let took = start.elapsed();
-                    assert_eq!(l2.stats().records, 1_000_000);
-                    bench.runtime.block_on(l2.close(PATIENCE)).expect("a disk that writes");
-                    took
-                })
-                .sum()
-        });
+    group.finish();
+    let evicted = made.map_or(0, |(l1, _)| l1.stats().evicted);
+    let mut book = Book::open("cache");
+    let blocks = evicting.per_second(FILE_BYTES >> 20);
+    book.add("l1_eviction_512mb_into_256mb", "blocks/s", &blocks, |record| {
+        record.link("memory").note(format!("{evicted} blocks of 1 MiB given up; their bytes are not touched"))
     });
-    // Another life each: the index page, the record and its hash.
-    let l2 = bench.open(quota);
-    while l2.stats().is_loading {
-        std::thread::yield_now();
+}
+
+/// Of a mount with 256 MiB of memory, what it answers out of it.
+const L1_FILE_BYTES: u64 = 200 * MIB;
+/// What the mount keeps on disk, read with less memory than it takes.
+const L2_FILE_BYTES: u64 = 512 * MIB;
+const L2_MEMORY_BYTES: u64 = 64 * MIB;
+
+/// A mount with a file in its caches.
+struct Mounted {
+    rig: Rig,
+    path: PathBuf,
+    bytes: u64,
+    host_bytes: u64,
+}
+
+impl Mounted {
+    fn of(bytes: u64, memory_bytes: u64, disk_bytes: Option<u64>) -> Mounted {
+        let corpus = Corpus::open().expect("a folder for the files");
+        let file = corpus.file(bytes).expect("room for the file");
+        let mut rig = Rig::of(corpus.root()).unwrap_or_else(|why| panic!("no mount to measure: {why}"));
+        rig.set_caches(memory_bytes, disk_bytes);
+        rig.remount().expect("a mount that worked before");
+        let path = rig.mountpoint().join(file);
+        access::read_through(&path).expect("a healthy mount");
+        Mounted { rig, path, bytes, host_bytes: 0 }
     }
-    group.throughput(Throughput::Elements(RANDOM_READS));
-    group.bench_function("first_reads_of_10k_among_1M", |b| {
-        b.iter_custom(|passes| {
-            (0..passes)
-                .map(|_| {
-                    l2.doubt_all();
-                    bench.runtime.block_on(bench.read_each(&l2))
-                })
-                .sum()
+
+    /// One more pass, out of the mount's caches and not the kernel's.
+    fn read(&mut self) -> Duration {
+        ceiling::drop_pages(&self.path).expect("a file that opens");
+        let before = self.rig.report_at_rest().reads.host_bytes;
+        let start = Instant::now();
+        let read = access::read_through(&self.path).expect("a healthy mount");
+        let took = start.elapsed();
+        assert_eq!(read, self.bytes);
+        self.host_bytes = self.rig.report_at_rest().reads.host_bytes - before;
+        took
+    }
+
+    /// The same of another mount, whose memory is empty.
+    fn read_anew(&mut self) -> Duration {
+        self.rig.remount().expect("a mount that worked before");
+        self.read()
+    }
+
+    /// Of each hundred bytes of the last pass, those that did not come from the host.
+    fn hits(&self) -> f64 {
+        100.0 * (1.0 - self.host_bytes as f64 / self.bytes as f64)
+    }
+}
+
+/// Warm reads of a real mount: from its memory, and from its disk.
+fn through_the_mount(c: &mut Criterion) {
+    let mut group = c.benchmark_group("cache/mount");
+    group.sample_size(10).sampling_mode(SamplingMode::Flat).warm_up_time(Duration::from_secs(1));
+    group.throughput(Throughput::Bytes(L1_FILE_BYTES));
+    let mut book = Book::open("cache");
+    let mut made = None;
+    let make = || Mounted::of(L1_FILE_BYTES, 256 * MIB, None);
+    let warm = case(&mut group, "warm_l1/200MiB_of_256MiB", (&mut made, make), Mounted::read);
+    book.add("seq_read_warm", "MB/s", &warm.rates(L1_FILE_BYTES), |record| record.cache("warm (L1)"));
+    if let Some(mounted) = made.take() {
+        book.add("l1_hit_rate", "%", &[mounted.hits()], |record| {
+            record.cache("warm (L1)").target(Target::AtLeast(95.0)).note("200 MiB, memory 256 MiB")
         });
-    });
-    group.bench_function("reads_of_10k_among_1M", |b| {
-        b.iter_custom(|passes| (0..passes).map(|_| bench.runtime.block_on(bench.read_each(&l2))).sum());
+    }
+    group.throughput(Throughput::Bytes(L2_FILE_BYTES));
+    let make = || Mounted::of(L2_FILE_BYTES, L2_MEMORY_BYTES, Some(4 << 30));
+    let warm = case(&mut group, "warm_l2/512MiB", (&mut made, make), Mounted::read_anew);
+    let hits = made.map_or(0.0, |mounted| mounted.hits());
+    book.add("seq_read_warm", "MB/s", &warm.rates(L2_FILE_BYTES), |record| {
+        record.cache("warm (L2)").note(format!("a new mount each pass; {hits:.1} % not from the host"))
     });
     group.finish();
 }
 
-criterion_group! { name = benches; config = profiles::criterion(); targets = reads, writes, recovery }
+/// One page that the host's page cache has, to the ring and back.
+fn ring(c: &mut Criterion) {
+    let mut made: Option<Filled> = None;
+    let mut group = c.benchmark_group("cache/ring");
+    group.warm_up_time(Duration::from_secs(1));
+    let (mut read, mut lend) = (Passes::default(), Passes::default());
+    group.bench_function("read_4KiB_of_disk", |b| {
+        let made = made.get_or_insert_with(Filled::new);
+        b.iter_custom(|count| {
+            let took = made.bench.runtime.block_on(async {
+                let start = Instant::now();
+                for extent in anywhere(4096, count) {
+                    made.bench.read_file(&made.plain, std::iter::once(extent)).await;
+                }
+                start.elapsed()
+            });
+            read.run(1, || took.div_f64(count.max(1) as f64));
+            took
+        });
+    });
+    group.bench_function("pool_lend_and_return", |b| {
+        let pool = Pool::new(PoolConfig::with_capacity(16 << 20)).expect("16 MiB");
+        b.iter_custom(|count| lend.batch(count, || pool.try_lend(SlotClass::Extent1M)));
+    });
+    group.finish();
+    let mut book = Book::open("cache");
+    let micros =
+        |passes: &Passes| passes.millis(1).into_iter().map(|millis| millis * 1e3).collect::<Vec<_>>();
+    book.add("ring_read_4kb", "us", &micros(&read), |record| record.link("disk").note("one at a time"));
+    book.add("pool_lend_and_return", "us", &micros(&lend), |record| record.link("memory"));
+}
+
+/// A million records of 4 KiB, in order, each a file of its own: the most index for the fewest bytes. A quarter of them
+/// with `--quick`.
+struct Records {
+    bench: Bench,
+    count: u64,
+}
+
+const RECORDS_QUOTA: u64 = 16 << 30;
+
+impl Records {
+    fn new() -> Records {
+        let (bench, count) = (Bench::new(), Scale::of_this_run().bytes(1_000_000));
+        let l2 = bench.open(RECORDS_QUOTA);
+        bench.runtime.block_on(async {
+            let page = bench.slot();
+            for number in 0..count {
+                let at = usize::try_from(number % 256).expect("a small number") * 4096;
+                while l2.offer(key(number), ChunkIndex(0), page.slice(at..at + 4096)) == Offered::Dropped {
+                    l2.flush(PATIENCE).await.expect("a disk that writes");
+                }
+            }
+            l2.close(PATIENCE).await.expect("a disk that writes");
+        });
+        Records { bench, count }
+    }
+
+    fn open(&self) -> L2 {
+        let l2 = self.bench.open(RECORDS_QUOTA);
+        while l2.stats().is_loading {
+            std::thread::yield_now();
+        }
+        assert_eq!(l2.stats().records, self.count);
+        l2
+    }
+
+    fn recover(&mut self) -> Duration {
+        let start = Instant::now();
+        let l2 = self.open();
+        let took = start.elapsed();
+        self.bench.runtime.block_on(l2.close(PATIENCE)).expect("a disk that writes");
+        took
+    }
+}
+
+fn recovery(c: &mut Criterion) {
+    let (count, mut book) = (Scale::of_this_run().bytes(1_000_000), Book::open("cache"));
+    let name = if count == 1_000_000 { "1M".to_owned() } else { format!("{}k", count / 1000) };
+    let mut made = None;
+    let mut group = c.benchmark_group("cache/l2_recovery");
+    group.sample_size(10).sampling_mode(SamplingMode::Flat).throughput(Throughput::Elements(count));
+    group.warm_up_time(Duration::from_secs(1));
+    let recover = case(&mut group, &format!("{name}_records"), (&mut made, Records::new), Records::recover);
+    book.add("l2_recovery_1m", "s", &recover.millis(1000), |record| {
+        record.link("disk").target(Target::AtMost(1.0)).note(format!("{count} records"))
+    });
+    group.throughput(Throughput::Elements(RANDOM_READS));
+    // Another life each: the index page, the record and its hash.
+    let mut opened: Option<(Records, L2)> = None;
+    for (which, row) in [("first_reads", "l2_first_reads_10k_of_1m"), ("reads", "l2_reads_10k_of_1m")] {
+        let mut passes = Passes::default();
+        group.bench_function(format!("{which}_of_10k_among_{name}"), |b| {
+            let (records, l2) = opened.get_or_insert_with(|| {
+                let records = made.take().unwrap_or_else(Records::new);
+                let l2 = records.open();
+                (records, l2)
+            });
+            b.iter_custom(|count| {
+                passes.run(count, || {
+                    if which == "first_reads" {
+                        l2.doubt_all();
+                    }
+                    records.bench.runtime.block_on(records.bench.read_each(l2, records.count))
+                })
+            });
+        });
+        book.add(row, "IOPS", &passes.per_second(RANDOM_READS), |record| {
+            record.link("disk").note(format!("files of 4 KiB among {count}"))
+        });
+    }
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = profiles::criterion();
+    targets = memory, through_the_mount, ring, reads, writes, recovery
+}
 criterion_main!(benches);

@@ -19,12 +19,16 @@ use criterion::{
 };
 use wormhole_benches::{
     Corpus, Rig, access,
+    book::{Book, Passes},
     corpus::{self, Files},
     process::{self, MountApart, Served, Usage},
+    record::Target,
     run::{self, Scale},
     sessions::Sessions,
 };
 
+/// Of the report.
+const PART: &str = "concurrency";
 const TEN: usize = 10;
 const FIFTY: usize = 50;
 const HUNDRED: usize = 100;
@@ -53,33 +57,42 @@ fn serve() -> Served {
 fn ten_files(group: &mut Group<'_>) {
     let files = Files { count: TEN, bytes: Scale::of_this_run().bytes(32 << 20) };
     group.throughput(Throughput::Bytes(files.bytes * TEN as u64));
+    let mut passes = Passes::default();
     group.bench_function(format!("10_files_cold/{}MiB_each", files.bytes >> 20), |b| {
         let corpus = corpus();
         let folder = corpus.folder(files).expect("room for the files");
         let mut rig = Rig::of(corpus.root()).unwrap_or_else(|why| panic!("no mount to measure: {why}"));
-        b.iter_custom(|passes| {
-            let mut total = Duration::ZERO;
-            for _ in 0..passes {
+        b.iter_custom(|count| {
+            passes.run(count, || {
                 rig.remount().expect("a mount that worked before");
                 let folder = rig.mountpoint().join(&folder);
                 let paths: Vec<_> = (0..TEN).map(|at| folder.join(corpus::name(at))).collect();
                 let start = Instant::now();
                 let read = access::read_all_at_once(&paths).expect("a healthy mount");
-                total += start.elapsed();
+                let took = start.elapsed();
                 assert_eq!(read, files.bytes * TEN as u64);
-            }
-            total
+                took
+            })
         });
+    });
+    let rates = passes.rates(files.bytes * TEN as u64);
+    Book::open(PART).add("concurrent_reads_10_files", "MB/s", &rates, |record| {
+        record.cache("cold").target(Target::AtLeast(100.0))
     });
 }
 
 /// Clients that connect at once, prove their ticket, ask for the attributes of the root, and say goodbye.
 fn come_and_go(group: &mut Group<'_>) {
     group.throughput(Throughput::Elements(FIFTY as u64));
+    let mut passes = Passes::default();
     group.bench_function("50_clients_come_and_go", |b| {
         let host = serve();
         let sessions = Sessions::new(host.ticket().clone(), 1).expect("a lane");
-        b.iter(|| sessions.come_and_go(FIFTY).expect("a host that lets all in"));
+        let mut once = || sessions.come_and_go(FIFTY).expect("a host that lets all in");
+        b.iter_custom(|count| passes.time(count, &mut once));
+    });
+    Book::open(PART).add("clients_50_come_and_go", "ms", &passes.millis(1), |record| {
+        record.note("of all 50, each with its handshakes and a stat")
     });
 }
 
@@ -87,20 +100,29 @@ fn come_and_go(group: &mut Group<'_>) {
 fn hundred_sessions(group: &mut Group<'_>) {
     let file_bytes = Scale::of_this_run().bytes(1 << 30);
     group.throughput(Throughput::Bytes((HUNDRED as u64 * SESSION_MIB) << 20));
-    let mut host_usage = None;
+    let (mut host_usage, mut passes) = (None, Passes::default());
     group.bench_function(format!("100_sessions_read/{SESSION_MIB}MiB_each"), |b| {
         let path = corpus().file(file_bytes).expect("room for the file");
         let path = path.to_str().expect("a plain name");
         let host = serve();
         let mut sessions = Sessions::new(host.ticket().clone(), HUNDRED).expect("a lane");
         sessions.connect(HUNDRED).expect("a host that lets all in");
-        b.iter(|| {
-            let read = sessions.read(path, SESSION_MIB).expect("a healthy host");
-            assert_eq!(read, (HUNDRED as u64 * SESSION_MIB) << 20);
+        b.iter_custom(|count| {
+            passes.time(count, || {
+                let read = sessions.read(path, SESSION_MIB).expect("a healthy host");
+                assert_eq!(read, (HUNDRED as u64 * SESSION_MIB) << 20);
+            })
         });
         host_usage = host.usage().ok();
     });
+    let rates = passes.rates((HUNDRED as u64 * SESSION_MIB) << 20);
+    Book::open(PART).add("sessions_100_read", "MB/s", &rates, |record| {
+        record.cache("cold").target(Target::AtLeast(100.0)).note("in sum")
+    });
     if let Some(usage) = host_usage {
+        Book::open(PART).add("sessions_100_host_memory", "MiB", &[mib(usage.peak_bytes)], |record| {
+            record.target(Target::AtMost(200.0))
+        });
         say("100_sessions_read: host, most resident", mib(usage.peak_bytes), 200.0, "MiB");
     }
 }

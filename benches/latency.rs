@@ -20,9 +20,11 @@ use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use wormhole_benches::{
     Corpus, Rig,
     access::{PAGE, PAGE_BYTES, RANDOM_THREADS, random_page},
+    book::Book,
     corpus::{self, Files},
     latency::{Latency, OPERATIONS_MIN},
     mounted_corpus,
+    record::Target,
     run::{self, Scale},
 };
 
@@ -74,10 +76,21 @@ fn case(c: &mut Criterion, latency: &mut Latency, mut operation: impl FnMut(&mut
         has_run = true;
         b.iter_custom(|times| (0..times).map(|_| operation(latency)).sum());
     });
-    while has_run && run::is_measured() && latency.count() < OPERATIONS_MIN {
+    while has_run && run::is_recorded() && latency.count() < OPERATIONS_MIN {
         operation(latency);
     }
     latency.print();
+}
+
+/// Keeps it for the report, the median held against `most`.
+fn keep(latency: &Latency, (name, cache): (&str, &str), most: Option<Duration>) {
+    Book::open("latency").add_latency(name, latency, |record| {
+        let record = record.cache(cache);
+        match most {
+            Some(most) => record.target(Target::AtMost(most.as_secs_f64() * 1e3)),
+            None => record,
+        }
+    });
 }
 
 /// Files of the folder, one after the other; a fresh mount when all have been used.
@@ -113,6 +126,8 @@ fn first_byte_cold(c: &mut Criterion, bench: &mut Option<Bench>) {
         took
     });
     read.print();
+    keep(&whole, ("first_byte_cold", "cold"), Some(FIRST_BYTE_COLD));
+    keep(&read, ("first_byte_cold_read_alone", "cold"), Some(FIRST_BYTE_COLD));
 }
 
 /// A page that the mount has in memory and the kernel has not.
@@ -133,6 +148,7 @@ fn first_byte_warm(c: &mut Criterion, bench: &mut Option<Bench>) {
         latency.record(took);
         took
     });
+    keep(&latency, ("first_byte_warm", "warm (L1)"), Some(FIRST_BYTE_WARM));
     if let Some(bench) = bench {
         let reads = bench.rig.report().reads;
         // The first read of the case is the only one that went to the host.
@@ -160,6 +176,7 @@ fn random_cold(c: &mut Criterion, bench: &mut Option<Bench>) {
         latency.record(took);
         took
     });
+    keep(&latency, ("random_read_4kb_latency", "cold"), Some(RANDOM));
 }
 
 /// Sixteen threads, each at pages of its own; an iteration is [`READS_EACH`] reads of each.
@@ -192,6 +209,7 @@ fn random_cold_together(c: &mut Criterion, bench: &mut Option<Bench>) {
         next += RANDOM_THREADS * READS_EACH;
         start.elapsed()
     });
+    keep(&latency, ("random_read_4kb_latency_16_threads", "cold"), None);
 }
 
 fn stat_cold(c: &mut Criterion, bench: &mut Option<Bench>) {
@@ -207,6 +225,7 @@ fn stat_cold(c: &mut Criterion, bench: &mut Option<Bench>) {
         latency.record(took);
         took
     });
+    keep(&latency, ("stat_latency", "cold"), Some(STAT));
 }
 
 /// One file again and again: the kernel answers, and asks the mount once a second.
@@ -222,6 +241,7 @@ fn stat_hot(c: &mut Criterion, bench: &mut Option<Bench>) {
         latency.record(took);
         took
     });
+    keep(&latency, ("stat_latency", "hot"), Some(STAT));
 }
 
 /// All names of a folder, from its open to its end: nothing of it is cached, so each is cold.
@@ -237,6 +257,7 @@ fn readdir(c: &mut Criterion, bench: &mut Option<Bench>) {
         latency.record(took);
         took
     });
+    keep(&latency, ("readdir_1000", "warm"), Some(LISTING));
 }
 
 fn latency(c: &mut Criterion) {

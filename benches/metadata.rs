@@ -20,6 +20,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use wire::{FileId, FileKind, Name, ShareId};
 use wormhole_benches::{
     Corpus, Rig,
+    book::{Book, Passes},
     corpus::{self, Files},
     mounted_corpus, process,
     run::Scale,
@@ -202,10 +203,11 @@ fn cold_and_warm(c: &mut Criterion, bench: &mut Bench, name: &str, (count, opera
         operation(folder);
         start.elapsed()
     };
+    let (mut cold, mut warm) = (Passes::default(), Passes::default());
     group.bench_function("cold", |b| {
         let (rig, folder) = bench.folder(count);
         b.iter_custom(|times| {
-            timed(times, || {
+            cold.run(times, || {
                 rig.remount().expect("a mount that worked before");
                 once(&folder)
             })
@@ -214,9 +216,13 @@ fn cold_and_warm(c: &mut Criterion, bench: &mut Bench, name: &str, (count, opera
     group.bench_function("warm", |b| {
         let (_, folder) = bench.folder(count);
         operation(&folder);
-        b.iter_custom(|times| timed(times, || once(&folder)));
+        b.iter_custom(|times| warm.run(times, || once(&folder)));
     });
     group.finish();
+    let (mut book, row) = (Book::open("metadata"), name.trim_start_matches("metadata/"));
+    for (cache, passes) in [("cold", cold), ("warm", warm)] {
+        book.add(row, "ms", &passes.millis(1), |record| record.cache(cache));
+    }
 }
 
 /// What `stat` asks of [`LOOKED_AT`] files, in no order.

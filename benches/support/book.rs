@@ -1,6 +1,9 @@
 //! The figures of one bench file on their way to the report, and the passes that they are of.
 
-use std::time::{Duration, Instant};
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
 
 use crate::{
     latency::Latency,
@@ -84,6 +87,17 @@ impl Passes {
             drop(outcome);
             took
         })
+    }
+
+    /// So many operations timed together, for those too short to be timed alone; one value, of each of them.
+    pub fn batch<T>(&mut self, count: u64, mut operation: impl FnMut() -> T) -> Duration {
+        let start = Instant::now();
+        for _ in 0..count {
+            black_box(operation());
+        }
+        let took = start.elapsed();
+        self.0.push(took.div_f64(count.max(1) as f64));
+        took
     }
 
     /// Those that count: the first are left out where enough others are left.

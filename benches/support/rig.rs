@@ -12,6 +12,7 @@ use engine::{
 };
 use fusefront::{
     MountConfig,
+    config::CacheConfig,
     mount::{self, Mounted},
     status::Report,
     unmount::Detach,
@@ -34,6 +35,7 @@ pub struct Rig {
     host: Option<Side>,
     runtime: Runtime,
     source: PathBuf,
+    caches: Option<(u64, Option<CacheConfig>)>,
     place: TempDir,
 }
 
@@ -89,7 +91,7 @@ impl Rig {
     fn on(host: Side, source: PathBuf, place: TempDir) -> Result<Rig, Box<dyn Error>> {
         fs::create_dir(place.path().join("mount"))?;
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let mut rig = Rig { mounted: None, host: Some(host), runtime, source, place };
+        let mut rig = Rig { mounted: None, host: Some(host), runtime, source, caches: None, place };
         rig.mount()?;
         Ok(rig)
     }
@@ -112,6 +114,13 @@ impl Rig {
     pub fn remount(&mut self) -> Result<(), Box<dyn Error>> {
         self.unmount();
         self.mount()
+    }
+
+    /// From the next mount on: so much memory, and a disk cache of so many bytes that later mounts find again, or none.
+    pub fn set_caches(&mut self, memory_bytes: u64, disk_bytes: Option<u64>) {
+        let cache =
+            disk_bytes.map(|quota_bytes| CacheConfig { dir: self.place.path().join("cache"), quota_bytes });
+        self.caches = Some((memory_bytes, cache));
     }
 
     /// What `wormhole status` shows of the mount.
@@ -139,7 +148,11 @@ impl Rig {
             Side::Here(host) => host.ticket(),
             Side::Apart(served) => served.ticket().clone(),
         };
-        let config = MountConfig::new(ticket, self.mountpoint());
+        let mut config = MountConfig::new(ticket, self.mountpoint());
+        if let Some((memory_bytes, cache)) = &self.caches {
+            config.memory_bytes = *memory_bytes;
+            config.cache.clone_from(cache);
+        }
         self.mounted = Some(self.runtime.block_on(async { mount::connect(config).await?.attach() })?);
         Ok(())
     }

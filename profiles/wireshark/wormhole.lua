@@ -11,7 +11,7 @@ local wormhole = Proto("wormhole", "Wormhole")
 local REQUEST_BYTES_MAX, REPLY_BYTES_MAX, PUSH_BYTES_MAX = 65536, 262144, 65536
 local DATA_BYTES_MAX, PACKED_BYTES_MAX = 1048576, 262144
 -- STREAM frames of one stream kept until the one before them comes.
-local EARLY_MAX = 256
+local EARLY_MAX = 1024
 
 local REQUESTS = { "Hello", "Stat", "List", "Readlink", "Read", "Verify", "Statfs", "GetXattr", "ListXattr", "Lease", "Release",
     "ReadFiles" }

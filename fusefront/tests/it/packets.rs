@@ -49,7 +49,7 @@ impl Logging {
         let folder = TempDir::new().unwrap();
         let at = |name: &str| folder.path().join(name);
         fs::create_dir(at("share")).unwrap();
-        let bytes: Vec<u8> = (0..FILE_BYTES).map(|at| (at % 251) as u8).collect();
+        let bytes: Vec<u8> = (0..FILE_BYTES).map(|at| u8::try_from(at % 251).unwrap()).collect();
         fs::write(at("share/film.bin"), bytes).unwrap();
         fs::write(at("share/there"), b"there").unwrap();
         let host = Command::new(engine)

@@ -90,10 +90,10 @@ fn measure(target: &Target, runs: usize, figures: &mut Figures) -> Result<(), Bo
         let note =
             format!("medians of {DEMAND_READS} reads of a page each, while another file is read in order");
         figures.add(
-            &figure("demand_read_p50", "ms", &p50).target(Bound::AtMost(DEMAND_P50_MS)).note(note.as_str()),
+            figure("demand_read_p50", "ms", &p50).target(Bound::AtMost(DEMAND_P50_MS)).note(note.as_str()),
         )?;
         figures.add(
-            &figure("demand_read_p99", "ms", &p99).target(Bound::AtMost(DEMAND_P99_MS)).note(note.as_str()),
+            figure("demand_read_p99", "ms", &p99).target(Bound::AtMost(DEMAND_P99_MS)).note(note.as_str()),
         )?;
     }
     Ok(())

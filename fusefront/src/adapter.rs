@@ -302,14 +302,16 @@ impl Filesystem for Adapter {
     fn opendir(&self, _req: &Request, inode: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let started = Instant::now();
         if let Some(handle) = self.vfs.opendir_cached(node(inode)) {
-            reply.opened(FileHandle(handle.0), FopenFlags::empty());
+            reply.opened(FileHandle(handle.0), convert::dir_flags(self.vfs.kernel_listing(handle)));
             return self.latencies.record(Operation::Opendir, started);
         }
         self.later(
             Operation::Opendir,
             move |vfs, deadline| async move { vfs.opendir(node(inode), deadline).await },
             |vfs, outcome| match outcome {
-                Ok(handle) => reply.opened(FileHandle(handle.0), FopenFlags::empty()),
+                Ok(handle) => {
+                    reply.opened(FileHandle(handle.0), convert::dir_flags(vfs.kernel_listing(handle)));
+                }
                 Err(error) => fail(vfs, reply, &error),
             },
         );

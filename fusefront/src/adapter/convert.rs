@@ -5,9 +5,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use fuser::{FileAttr, FileType, INodeNo, OpenFlags};
+use fuser::{FileAttr, FileType, FopenFlags, INodeNo, OpenFlags};
 use nix::fcntl::OFlag;
 use wire::{Attr, FileKind, Timestamp};
+
+use crate::vfs::folders::KernelListing;
 
 /// What fuser calls a kind of file.
 pub(super) fn file_type(kind: FileKind) -> FileType {
@@ -66,6 +68,15 @@ pub(super) fn bare_attr(inode: u64, kind: FileKind) -> FileAttr {
         rdev: 0,
         blksize: 4096,
         flags: 0,
+    }
+}
+
+/// The flags of a directory's open.
+pub(super) fn dir_flags(listing: KernelListing) -> FopenFlags {
+    match listing {
+        KernelListing::None => FopenFlags::empty(),
+        KernelListing::Filled => FopenFlags::FOPEN_CACHE_DIR,
+        KernelListing::Kept => FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE,
     }
 }
 

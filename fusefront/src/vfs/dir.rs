@@ -227,6 +227,16 @@ impl OpenDir {
         found.map(|index| Arc::new(memory.page(index, MEMORY_PAGE_ENTRIES)))
     }
 
+    /// The listing in memory that it shows.
+    pub fn memory(&self) -> Option<Arc<FolderListing>> {
+        self.paging.lock().memory.clone()
+    }
+
+    /// The listing that a pass of the host's pages is taken in to.
+    pub fn taken_in(&self) -> Option<Taking> {
+        self.paging.lock().taking
+    }
+
     /// Whether what it shows comes from memory.
     pub fn is_remembered(&self) -> bool {
         self.paging.lock().memory.is_some()

@@ -6,6 +6,7 @@
 mod folder;
 mod listing;
 mod recent;
+mod shown;
 
 use std::{
     cell::Cell,
@@ -20,6 +21,7 @@ use wire::{Attr, Change, Entry, FileId, FileKind, Grant, LeaseId, Name, limits};
 use super::{attr::LEASED_TTL, inode::NodeId};
 pub use listing::FolderListing;
 use recent::Recent;
+pub use shown::{KernelListing, ShownFrom};
 
 /// Leases that a mount holds or asks for.
 pub const LEASES_MAX: usize = 16_384;
@@ -147,8 +149,11 @@ struct Folder {
 
 /// A complete listing.
 struct Listed {
+    taking: Taking,
     entries: Arc<FolderListing>,
     dirty: HashSet<Name>,
+    /// When the kernel was given it last, to keep.
+    shown: Option<Instant>,
 }
 
 /// The first pages of a listing.
@@ -158,6 +163,8 @@ struct Taken {
     next: u64,
     entries: FolderListing,
     dirty: HashSet<Name>,
+    /// When the kernel began to be given it, to keep.
+    shown: Option<Instant>,
 }
 
 /// The leased directories.

@@ -35,6 +35,8 @@ pub enum Doubt {
     Name(NodeId, Name),
     /// A node's attributes.
     Attr(NodeId),
+    /// A directory's attributes, and the listing that the kernel keeps of it.
+    Listing(NodeId),
 }
 
 /// What waits for the state's lock to be free: the kernel is told of it, and the host.
@@ -336,7 +338,9 @@ impl State {
         self.folders.note_changes(dir, changes, Instant::now());
         let share = self.nodes.share(dir);
         let node_of = |id| share.and_then(|share| self.nodes.inode(share, &id)).map(NodeId);
-        let mut attrs = vec![dir];
+        let mut attrs = Vec::with_capacity(changes.len());
+        self.told.forget(dir);
+        after.doubts.push(Doubt::Listing(dir));
         for (change, dirty) in changes.iter().zip(dirty) {
             let node = dirty.was.and_then(node_of);
             let moved = change.what.bits() & (Changes::CREATED | Changes::REMOVED).bits() != 0;
@@ -385,7 +389,7 @@ impl State {
         let mut after = Aftermath { everything: true, ..Aftermath::default() };
         let ahead = self.walks.clear();
         after.and(self.unpin_all(ahead));
-        after.doubts.extend(self.folders.revoked_all().into_iter().map(Doubt::Attr));
+        after.doubts.extend(self.folders.revoked_all().into_iter().map(Doubt::Listing));
         self.let_go(&mut after);
         after
     }
@@ -393,7 +397,7 @@ impl State {
     /// The kernel forgets what it was told under a lease on `dir`.
     fn prune(&mut self, dir: NodeId, after: &mut Aftermath) {
         self.told.forget(dir);
-        after.doubts.push(Doubt::Attr(dir));
+        after.doubts.push(Doubt::Listing(dir));
         match (self.nodes.parent(dir), self.nodes.name(dir)) {
             (Ok(parent), Some(name)) if dir != NodeId::ROOT => {
                 after.doubts.push(Doubt::Name(parent, name));
@@ -475,7 +479,7 @@ impl State {
                     continue;
                 }
                 if many {
-                    after.doubts.push(Doubt::Attr(dir));
+                    after.doubts.push(Doubt::Listing(dir));
                 } else {
                     self.prune(dir, after);
                 }

@@ -12,7 +12,7 @@ use super::{
     Found, Vfs,
     attr::{NodeAttr, Source},
     dir::{AFTER_DOT_DOT, Ahead, Cursor, FIRST_PAGE_BYTES, OpenDir, PAGE_BYTES, Page, cookie_of},
-    folders::Taking,
+    folders::{KernelListing, ShownFrom, Taking},
     handle::HandleId,
     inode::NodeId,
     leases::{Asking, Begun},
@@ -129,6 +129,19 @@ impl Vfs {
         state.nodes.pin(node).ok()?;
         state.folders.meet(node);
         Some(state.handles.add_dir(OpenDir::remembering(node, id, listing)))
+    }
+
+    /// What a directory's open, just answered, means for the listing that the kernel keeps. To be asked once for each.
+    pub fn kernel_listing(&self, handle: HandleId) -> KernelListing {
+        let mut state = self.0.state.lock();
+        let Ok(dir) = state.handles.dir(handle).cloned() else { return KernelListing::None };
+        let memory = dir.memory();
+        let from = match (&memory, dir.taken_in()) {
+            (Some(listing), _) => ShownFrom::Memory(listing),
+            (None, Some(taking)) => ShownFrom::Host(taking),
+            (None, None) => return KernelListing::None,
+        };
+        state.folders.show(dir.node, &from, Instant::now())
     }
 
     /// Opens the root of a share without waiting for the host, its first page under way: `df` opens what it is asked

@@ -34,6 +34,7 @@ struct Rig {
     pool: Pool,
     l1: L1,
     dropped: mpsc::Receiver<NodeId>,
+    door: Arc<Mutex<Option<Door>>>,
     lane: Lane,
     host: Option<Host>,
     config: HostConfig,
@@ -42,15 +43,26 @@ struct Rig {
 }
 
 /// Tells the test what the kernel would be told.
-struct Notes(mpsc::Sender<NodeId>);
+struct Notes {
+    dropped: mpsc::Sender<NodeId>,
+    door: Arc<Mutex<Option<Door>>>,
+}
+
+/// Where a thread that gives the kernel pages waits until the test lets it go on.
+struct Door {
+    met: mpsc::Sender<NodeId>,
+    opens: mpsc::Receiver<()>,
+}
 
 impl KernelCache for Notes {
     fn drop_attr(&self, node: NodeId) {
-        self.0.send(node).unwrap();
+        self.dropped.send(node).unwrap();
     }
 
-    fn store(&self, _: NodeId, _: &[u8]) -> bool {
-        false
+    fn store(&self, node: NodeId, _: &[u8]) -> bool {
+        let Some(door) = self.door.lock().take() else { return false };
+        door.met.send(node).unwrap();
+        door.opens.recv_timeout(PATIENCE).is_ok()
     }
 
     fn doubt(&self, _: Doubt) {}
@@ -98,8 +110,9 @@ impl Rig {
         let root = root(&client.welcome().shares);
         let vfs = Vfs::new(VfsParts { client, lane: lane.handle(), root, reads, stats });
         let (notes, dropped) = mpsc::channel();
-        vfs.attach_kernel(Box::new(Notes(notes)));
-        Rig { vfs, pool, l1, dropped, lane, host: Some(host), config, folder, _state: state }
+        let door = Arc::<Mutex<Option<Door>>>::default();
+        vfs.attach_kernel(Box::new(Notes { dropped: notes, door: door.clone() }));
+        Rig { vfs, pool, l1, dropped, door, lane, host: Some(host), config, folder, _state: state }
     }
 
     /// Starts the host again, with these shares.
@@ -478,6 +491,7 @@ fn at_the_end_every_slot_is_home() {
 }
 
 mod first_read;
+mod kernel;
 mod moves;
 mod prune;
 mod several;

@@ -63,6 +63,7 @@ impl Folder {
             next: 0,
             entries: FolderListing::default(),
             dirty: HashSet::new(),
+            shown: None,
         });
     }
 
@@ -78,7 +79,12 @@ impl Folder {
             freed += if stays { 0 } else { bytes(name) };
             stays
         });
-        self.listing = Some(Listed { entries: Arc::new(taken.entries), dirty: taken.dirty });
+        self.listing = Some(Listed {
+            taking: taken.taking,
+            entries: Arc::new(taken.entries),
+            dirty: taken.dirty,
+            shown: taken.shown,
+        });
         self.bytes -= freed;
         freed
     }

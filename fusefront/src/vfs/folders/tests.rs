@@ -377,3 +377,44 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_kernel_keeps_a_listing_while_it_is_the_one_in_memory() {
+    let (mut folders, start) = (Folders::default(), now());
+    let lease = leased(&mut folders, DIR);
+    let taking = folders.take_listing(DIR).unwrap();
+    // It reads along while memory takes it in.
+    assert_eq!(folders.show(DIR, &ShownFrom::Host(taking), start), KernelListing::Filled);
+    folders.add_page(DIR, taking, (0, &[entry(0), entry(1)], true));
+    let listing = folders.listing(DIR).unwrap();
+    let open = |folders: &mut Folders, listing: &Arc<FolderListing>, at| {
+        folders.show(DIR, &ShownFrom::Memory(listing), at)
+    };
+    assert_eq!(open(&mut folders, &listing, start), KernelListing::Kept);
+    // Before what was told with it runs out.
+    assert_eq!(open(&mut folders, &listing, start + LEASED_TTL / 2), KernelListing::Filled);
+    assert_eq!(open(&mut folders, &listing, start + LEASED_TTL / 2), KernelListing::Kept);
+
+    folders.changed(lease, &[change(1)]).unwrap();
+    assert_eq!(open(&mut folders, &listing, start), KernelListing::None, "of an older one");
+    assert_eq!(folders.show(DIR, &ShownFrom::Host(taking), start), KernelListing::None);
+    listed(&mut folders, DIR, 3);
+    let listing = folders.listing(DIR).unwrap();
+    assert_eq!(open(&mut folders, &listing, start), KernelListing::Filled, "the kernel has another one");
+    assert_eq!(open(&mut folders, &listing, start), KernelListing::Kept);
+    assert_eq!(folders.revoked(&[lease]), [DIR]);
+    assert_eq!(open(&mut folders, &listing, start), KernelListing::None);
+}
+
+#[test]
+fn a_listing_that_changed_while_it_was_read_is_not_kept() {
+    let (mut folders, start) = (Folders::default(), now());
+    let lease = leased(&mut folders, DIR);
+    let taking = folders.take_listing(DIR).unwrap();
+    assert_eq!(folders.show(DIR, &ShownFrom::Host(taking), start), KernelListing::Filled);
+    folders.add_page(DIR, taking, (0, &[entry(0)], false));
+    folders.changed(lease, &[change(0)]).unwrap();
+    folders.add_page(DIR, taking, (1, &[entry(1)], true));
+    assert!(folders.listing(DIR).is_none());
+    assert_eq!(folders.show(DIR, &ShownFrom::Host(taking), start), KernelListing::None);
+}

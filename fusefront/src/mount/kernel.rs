@@ -302,7 +302,11 @@ mod tests {
         kernel.send(held);
         assert_eq!(next(&seen), Event::Epoch);
         go.send(()).unwrap();
-        assert_eq!(next(&seen), Event::Attr(OPEN), "attributes are not names: those in use are doubted one by one");
+        assert_eq!(
+            next(&seen),
+            Event::Attr(OPEN),
+            "attributes are not names: those in use are doubted one by one"
+        );
         for node in 0..WAITING_MAX as u64 {
             assert_eq!(next(&seen), Event::Listing(NodeId(node)));
         }

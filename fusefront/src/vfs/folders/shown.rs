@@ -43,7 +43,9 @@ impl Folders {
             ShownFrom::Memory(entries) => Arc::ptr_eq(&listed.entries, entries),
             ShownFrom::Host(taking) => listed.taking == *taking,
         };
-        if let Some(listed) = folder.listing.as_mut().filter(|listed| listed.dirty.is_empty() && is_it(listed)) {
+        if let Some(listed) =
+            folder.listing.as_mut().filter(|listed| listed.dirty.is_empty() && is_it(listed))
+        {
             let is_good = listed.shown.is_some_and(|shown| now < shown + LEASED_TTL / 2);
             if is_good && matches!(from, ShownFrom::Memory(_)) {
                 return KernelListing::Kept;

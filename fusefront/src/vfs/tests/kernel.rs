@@ -43,7 +43,8 @@ fn an_open_waits_while_another_gives_the_kernel_the_pages() {
     let ((met, meets), (open_door, opens)) = (mpsc::channel(), mpsc::channel());
     *rig.door.lock() = Some(Door { met, opens });
     let vfs = rig.vfs.clone();
-    let first = std::thread::spawn(move || vfs.open_cached(node, KernelPages::Used).map(|(opened, _)| opened));
+    let first =
+        std::thread::spawn(move || vfs.open_cached(node, KernelPages::Used).map(|(opened, _)| opened));
     assert_eq!(meets.recv_timeout(PATIENCE), Ok(node), "the first open gives the pages");
 
     assert!(rig.vfs.open_cached(node, KernelPages::Used).is_none(), "not answered on the spot");

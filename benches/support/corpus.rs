@@ -95,13 +95,19 @@ pub fn name(at: usize) -> String {
 }
 
 /// Reads it once, so that the host's page cache has it.
-fn warm(path: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// What the file system says.
+pub fn warm(path: &Path) -> io::Result<()> {
     io::copy(&mut File::open(path)?, &mut io::sink()).map(drop)
 }
 
 /// Waits until the host takes the file's version at its word.
+///
+/// # Errors
+/// What the file system says.
 #[expect(clippy::print_stderr, reason = "a bench that waits a minute says why")]
-fn settle(path: &Path) -> io::Result<()> {
+pub fn settle(path: &Path) -> io::Result<()> {
     let changed = fs::metadata(path)?.modified()?;
     let age = SystemTime::now().duration_since(changed).unwrap_or_default();
     let left = SETTLED_AFTER.saturating_sub(age);

@@ -8,7 +8,7 @@ use std::{
     io::{BufRead, BufReader},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU32, Ordering},
@@ -129,6 +129,20 @@ impl Daemon {
         self.pid
     }
 
+    /// Its standard output, once, where that was asked for.
+    pub fn output(&mut self) -> Option<ChildStdout> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner).stdout.take()
+    }
+
+    /// Waits until it ends by itself. Its output must have ended before: this holds up a signal's undoing.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn wait(self) -> Result<(), Failed> {
+        let status = self.child.lock().unwrap_or_else(PoisonError::into_inner).wait()?;
+        if status.success() { Ok(()) } else { Err(format!("process {}: {status}", self.pid).into()) }
+    }
+
     /// Asks it to end and waits for that.
     ///
     /// # Errors
@@ -187,8 +201,8 @@ impl Host {
             .arg(place.path().join("state"))
             .args(shares)
             .stdout(Stdio::piped());
-        let daemon = Daemon::spawn(&mut command)?;
-        let said = daemon.child.lock().unwrap_or_else(PoisonError::into_inner).stdout.take();
+        let mut daemon = Daemon::spawn(&mut command)?;
+        let said = daemon.output();
         let mut ticket = String::new();
         // Ends when the host does.
         BufReader::new(said.ok_or("the host has no standard output")?).read_line(&mut ticket)?;

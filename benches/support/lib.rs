@@ -7,6 +7,7 @@ pub mod access;
 pub mod arguments;
 pub mod book;
 pub mod ceiling;
+pub mod content;
 pub mod corpus;
 pub mod daemons;
 pub mod figures;

@@ -143,6 +143,12 @@ impl Daemon {
         if status.success() { Ok(()) } else { Err(format!("process {}: {status}", self.pid).into()) }
     }
 
+    /// Whether it has ended by itself.
+    pub fn has_ended(&self) -> bool {
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        !matches!(child.try_wait(), Ok(None))
+    }
+
     /// Asks it to end and waits for that.
     ///
     /// # Errors
@@ -348,7 +354,11 @@ fn unmount(path: &Path) -> Result<(), Failed> {
     ended
 }
 
-fn is_mounted(path: &Path) -> Result<bool, Failed> {
+/// Whether something is mounted at this folder.
+///
+/// # Errors
+/// Without /proc.
+pub fn is_mounted(path: &Path) -> Result<bool, Failed> {
     // The fifth field; the names of temporary folders need no escapes. Source: proc_pid_mountinfo(5).
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
     Ok(mounts.lines().any(|line| line.split(' ').nth(4).is_some_and(|at| Path::new(at) == path)))

@@ -17,6 +17,7 @@ pub mod packet;
 pub mod proc;
 pub mod process;
 pub mod record;
+pub mod report;
 pub mod rig;
 pub mod route;
 pub mod run;

@@ -134,6 +134,17 @@ impl Record {
         }
     }
 
+    /// No figure, and why: its value and spread are zeros of a count of 0.
+    pub fn absent(part: &str, name: &str, unit: &str, why: impl Into<String>) -> Record {
+        let none = Spread { count: 0, min: 0.0, p50: 0.0, p95: 0.0, p99: 0.0, max: 0.0 };
+        Record::spread(part, name, unit, none).note(why)
+    }
+
+    /// Whether there is a figure.
+    pub fn is_measured(&self) -> bool {
+        self.spread.count > 0
+    }
+
     /// Of another tool.
     #[must_use]
     pub fn tool(mut self, tool: &str) -> Record {
@@ -176,9 +187,10 @@ impl Record {
         self
     }
 
-    /// `met`, `missed`, or `told` where nothing was promised.
+    /// `met`, `missed`, `told` where nothing was promised, or `not measured`.
     pub fn verdict(&self) -> &'static str {
         match self.target {
+            _ if !self.is_measured() => "not measured",
             None => "told",
             Some(target) if target.is_met(self.value) => "met",
             Some(_) => "missed",
@@ -193,6 +205,9 @@ impl fmt::Display for Record {
         write!(f, "{name} {tool} {link}")?;
         if !cache.is_empty() {
             write!(f, " {cache}")?;
+        }
+        if !self.is_measured() {
+            return write!(f, ": no figure in {unit}: {}", self.note);
         }
         write!(f, ": {value:.3} {unit}")?;
         if spread.count > 1 {
@@ -353,6 +368,13 @@ mod tests {
         let mut recorder = Recorder::resume(folder.path(), "latency").unwrap();
         recorder.add(&record("readdir_1000", 3.0)).unwrap();
         assert_eq!(load(folder.path()).unwrap(), [record("stat_latency", 2.0), record("readdir_1000", 3.0)]);
+    }
+
+    #[test]
+    fn a_figure_that_could_not_be_taken_is_kept_with_its_reason() {
+        let absent = Record::absent("compare", "stat_latency", "ms", "hung").target(Target::AtMost(1.0));
+        assert_eq!((absent.is_measured(), absent.verdict()), (false, "not measured"));
+        assert_eq!(absent.to_string(), "stat_latency wormhole loopback: no figure in ms: hung");
     }
 
     #[test]

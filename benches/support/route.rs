@@ -7,7 +7,7 @@ use std::{
     str::FromStr,
 };
 
-use profiles::link::{Link, LinkConfig, LinkReport, Profile, network_ip};
+use profiles::link::{Link, LinkConfig, LinkReport, Profile, Protocol, network_ip};
 
 /// Where packets go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,10 +58,23 @@ impl Route {
     /// # Errors
     /// What the link says.
     pub fn open(self, service: SocketAddr) -> Result<Option<Line>, Box<dyn Error>> {
+        self.open_for(Protocol::Udp, service)
+    }
+
+    /// The same for what talks over TCP: `profiles/README.md` says what figures taken across it can claim.
+    ///
+    /// # Errors
+    /// What the link says.
+    pub fn open_tcp(self, service: SocketAddr) -> Result<Option<Line>, Box<dyn Error>> {
+        self.open_for(Protocol::Tcp, service)
+    }
+
+    fn open_for(self, protocol: Protocol, service: SocketAddr) -> Result<Option<Line>, Box<dyn Error>> {
         match self {
             Route::Loopback => Ok(None),
             Route::Link(profile) => {
-                let config = LinkConfig { listen: (service.ip(), 0).into(), ..profile.into() };
+                let listen = (service.ip(), 0).into();
+                let config = LinkConfig { listen, protocol, ..profile.into() };
                 let link = Link::start(&config, service)?;
                 Ok(Some(Line { link, told: LinkReport::default() }))
             }

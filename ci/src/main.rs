@@ -12,6 +12,7 @@ mod failure;
 mod finding;
 mod fuzz;
 mod repo;
+mod report;
 mod require;
 mod source;
 mod step;
@@ -39,6 +40,8 @@ cargo ci <step>: Wormhole's checks, one command each
                  libFuzzer on every target of ci/fuzz, 10 s each; FILE runs one input again
   counts [--write]
                  instructions, copied bytes and system calls of core paths; 5 % above benches/counts.csv fails
+  report [PART...] [--quick] [--no-run] [--readme]
+                 run what measures (suite, scenarios, scale, wan, compare), compose benches/reports/<date>
   dist           target/dist: release programs, completions, manual pages, sample configurations
   setup          what this machine lacks: C and C++ compiler, fusermount3, /dev/fuse (ci/setup.sh)
   all            setup, lint, tidy, deps, asan, demo, counts, then test: what CI runs
@@ -57,6 +60,7 @@ enum Step {
     Asan,
     Fuzz(fuzz::Plan),
     Counts(counts::Plan),
+    Report(report::Plan),
     Dist,
     Setup,
     All,
@@ -76,6 +80,7 @@ impl Step {
             Some("asan") => Self::Asan,
             Some("fuzz") => return fuzz::Plan::parse(words).map(Self::Fuzz),
             Some("counts") => return counts::Plan::parse(words).map(Self::Counts),
+            Some("report") => return report::Plan::parse(words).map(Self::Report),
             Some("dist") => Self::Dist,
             Some("setup") => Self::Setup,
             Some("all") => Self::All,
@@ -98,6 +103,7 @@ impl Step {
             Self::Asan => step::asan(repo),
             Self::Fuzz(plan) => fuzz::run(repo, plan),
             Self::Counts(plan) => counts::run(repo, *plan),
+            Self::Report(plan) => report::run(repo, plan),
             Self::Dist => dist::run(repo),
             Self::Setup => step::setup(repo),
             Self::All => all(repo),
@@ -179,8 +185,10 @@ mod tests {
 
     #[test]
     fn every_step_is_in_the_usage() {
-        for name in ["demo", "test", "lint", "tidy", "deps", "asan", "fuzz", "counts", "dist", "setup", "all"]
-        {
+        for name in [
+            "demo", "test", "lint", "tidy", "deps", "asan", "fuzz", "counts", "report", "dist", "setup",
+            "all",
+        ] {
             assert!(USAGE.contains(&format!("\n  {name} ")), "{name} is not explained");
         }
     }

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use wire::{Attr, Change, Entry, FileId, FileKind, Grant, LeaseId, Name, limits};
 
 use super::{attr::LEASED_TTL, inode::NodeId};
+use folder::Listed;
 pub use listing::FolderListing;
 use recent::Recent;
 pub use shown::{KernelListing, ShownFrom};
@@ -145,15 +146,6 @@ struct Folder {
     bytes: usize,
     /// Since when something is known; nothing of it is older.
     since: Instant,
-}
-
-/// A complete listing.
-struct Listed {
-    taking: Taking,
-    entries: Arc<FolderListing>,
-    dirty: HashSet<Name>,
-    /// When the kernel was given it last, to keep.
-    shown: Option<Instant>,
 }
 
 /// The first pages of a listing.
@@ -478,26 +470,6 @@ impl Folders {
             self.bytes -= folder.doubt(&change.name);
         }
         Some((dir, dirty))
-    }
-
-    /// Takes note of when names changed.
-    pub fn note_changes(&mut self, dir: NodeId, changes: &[Change], now: Instant) {
-        if let Some(folder) = self.folders.get_mut(&dir) {
-            changes.iter().for_each(|change| folder.recent.note(&change.name, now));
-        }
-    }
-
-    /// As when nothing changed lately.
-    #[cfg(test)]
-    pub fn forget_changes(&mut self, dir: NodeId) {
-        if let Some(folder) = self.folders.get_mut(&dir) {
-            folder.recent = Recent::default();
-        }
-    }
-
-    /// Whether a file may have changed so lately that the push of its next change may be on its way.
-    pub fn changed_lately(&self, dir: NodeId, name: &Name, now: Instant) -> bool {
-        self.folders.get(&dir).is_some_and(|folder| folder.recent.has(name, now))
     }
 
     /// The host says otherwise of a name than memory does, before its push says so: memory cannot tell any more.

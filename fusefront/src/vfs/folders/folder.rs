@@ -5,9 +5,19 @@ use std::{
     sync::Arc,
 };
 
+use tokio::time::Instant;
 use wire::{Attr, Name};
 
-use super::{DIRTY_MAX, Folder, FolderListing, Listed, NAME_BYTES, Phase, Taken, Taking};
+use super::{DIRTY_MAX, Folder, FolderListing, NAME_BYTES, Phase, Taken, Taking};
+
+/// A complete listing.
+pub(super) struct Listed {
+    pub(super) taking: Taking,
+    pub(super) entries: Arc<FolderListing>,
+    pub(super) dirty: HashSet<Name>,
+    /// When the kernel was given it last, to keep.
+    pub(super) shown: Option<Instant>,
+}
 
 impl Folder {
     /// Whether the host may hold the lease.

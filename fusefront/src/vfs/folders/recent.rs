@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wire::Name;
+use wire::{Change, Name};
+
+use super::{Folders, NodeId};
 
 /// For how long after a push about a file an open of it asks the host although a lease would answer: until then the next
 /// change may be on its way.
@@ -35,6 +37,28 @@ impl Recent {
     pub(super) fn has(&self, name: &Name, now: Instant) -> bool {
         self.crowded.is_some_and(|at| is_lately(at, now))
             || self.names.iter().any(|(other, at)| other == name && is_lately(*at, now))
+    }
+}
+
+impl Folders {
+    /// Takes note of when names changed.
+    pub fn note_changes(&mut self, dir: NodeId, changes: &[Change], now: Instant) {
+        if let Some(folder) = self.folders.get_mut(&dir) {
+            changes.iter().for_each(|change| folder.recent.note(&change.name, now));
+        }
+    }
+
+    /// As when nothing changed lately.
+    #[cfg(test)]
+    pub fn forget_changes(&mut self, dir: NodeId) {
+        if let Some(folder) = self.folders.get_mut(&dir) {
+            folder.recent = Recent::default();
+        }
+    }
+
+    /// Whether a file may have changed so lately that the push of its next change may be on its way.
+    pub fn changed_lately(&self, dir: NodeId, name: &Name, now: Instant) -> bool {
+        self.folders.get(&dir).is_some_and(|folder| folder.recent.has(name, now))
     }
 }
 

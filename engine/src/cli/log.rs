@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::ValueEnum;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// A level (error, warn, info, debug, trace, off), or a list of levels by module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,16 +71,17 @@ impl LogConfig {
 
     /// Begins to log; a panic is logged from here on, in one line. Call it once a process.
     pub fn start(&self) {
-        let log = tracing_subscriber::fmt()
-            .with_env_filter(EnvFilter::new(&self.filter.0))
+        let lines = tracing_subscriber::fmt::layer()
             .with_writer(io::stderr)
             .with_target(false)
             // It would panic where standard error is closed.
             .log_internal_errors(false);
+        let filter = EnvFilter::new(&self.filter.0);
         match self.format {
-            Format::Text => log.with_ansi(self.may_color && io::stderr().is_terminal()).init(),
+            Format::Text => begin(filter, lines.with_ansi(self.may_color && io::stderr().is_terminal())),
             Format::Json => {
-                log.json().flatten_event(true).with_current_span(false).with_span_list(false).init()
+                let lines = lines.json().flatten_event(true);
+                begin(filter, lines.with_current_span(false).with_span_list(false));
             }
         }
         panic::set_hook(Box::new(|panicked| {
@@ -93,6 +94,22 @@ impl LogConfig {
             tracing::error!(place, thread, reason, "panicked: this is a fault of wormhole, please report it");
         }));
     }
+}
+
+/// The filter is of everything, so that what it leaves out costs nothing.
+#[cfg(not(feature = "tokio-console"))]
+fn begin(
+    filter: EnvFilter,
+    lines: impl Layer<tracing_subscriber::layer::Layered<EnvFilter, Registry>> + Send + Sync,
+) {
+    tracing_subscriber::registry().with(filter).with(lines).init();
+}
+
+/// The filter is of the lines alone: `tokio-console` sees every task. It asks at `TOKIO_CONSOLE_BIND`, else at
+/// 127.0.0.1:6669.
+#[cfg(feature = "tokio-console")]
+fn begin(filter: EnvFilter, lines: impl Layer<Registry> + Send + Sync) {
+    tracing_subscriber::registry().with(lines.with_filter(filter)).with(console_subscriber::spawn()).init();
 }
 
 #[cfg(test)]

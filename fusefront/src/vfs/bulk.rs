@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use wire::{Name, message::Target};
+use wire::{Entry, FileKind, Name, message::Target};
 
 use super::{
-    Inner, Vfs,
+    Found, Inner, State, Vfs,
     dir::Pass,
+    folders::FolderListing,
     inode::NodeId,
-    scan::{ENTRIES_MAX, Fetch, Item, Part, Shelf, Wish},
+    scan::{ENTRIES_MAX, FOLDERS_AHEAD_MAX, Fetch, Item, Next, Part, Shelf, Wish},
+    walks::{Order, Subfolders},
 };
 use crate::{
     error::VfsError,
@@ -27,46 +29,104 @@ impl Vfs {
             })
         };
         let Some((parent, dir, name)) = opened else { return };
-        let wish = self.0.scans.lock().opened((parent, dir), &name, Instant::now());
-        self.grant(wish);
+        let (wishes, let_go) = {
+            let mut scans = self.0.scans.lock();
+            (scans.opened((parent, dir), &name, Instant::now()), scans.take_let_go())
+        };
+        self.let_go(let_go);
+        self.grant(wishes);
     }
 
     /// Takes note of a name that memory could not tell of: in a folder beside some that were read in full, more will follow.
     pub(super) fn note_miss(&self, dir: NodeId) {
         let Ok(parent) = self.0.state.lock().nodes.parent(dir) else { return };
-        let wish = self.0.scans.lock().looked_up((parent, dir), Instant::now());
-        self.grant(wish);
+        let (wishes, let_go) = {
+            let mut scans = self.0.scans.lock();
+            (scans.looked_up((parent, dir), Instant::now()), scans.take_let_go())
+        };
+        self.let_go(let_go);
+        self.grant(wishes);
     }
 
     /// Ends the scans and walks of folders that were left, and calls off what they have on its way.
     pub fn rest_scans(&self, before: Instant) {
         self.rest_walks(before);
-        let (ended, wasted) = {
+        let (ended, let_go, wasted) = {
             let mut scans = self.0.scans.lock();
-            (scans.rest(before), scans.take_wasted_bytes())
+            (scans.rest(before), scans.take_let_go(), scans.take_wasted_bytes())
         };
         for dir in ended {
             self.0.reads.call_off_scan(ScanId(dir.0));
         }
         self.0.stats.scan_wasted_bytes.add(wasted);
+        self.let_go(let_go);
     }
 
-    fn grant(&self, wish: Option<Wish>) {
-        let Some(wish) = wish else { return };
-        let vfs = self.clone();
-        self.0.lane.spawn(async move {
-            match wish {
-                Wish::List(dir) => vfs.list_for_scan(dir).await,
-                Wish::Fetch(dir, fetches) => vfs.fetch_for_scan(dir, &fetches),
+    /// Ends the hold on the nodes of folders that are not ahead any more.
+    fn let_go(&self, dirs: Vec<NodeId>) {
+        if !dirs.is_empty() {
+            let after = self.0.state.lock().unpin_all(dirs);
+            self.follow(after);
+        }
+    }
+
+    fn grant(&self, wishes: Vec<Wish>) {
+        for wish in wishes {
+            let vfs = self.clone();
+            self.0.lane.spawn(async move {
+                match wish {
+                    Wish::List(dir) => vfs.list_for_scan(dir).await,
+                    Wish::Fetch(dir, fetches) => vfs.fetch_for_scan(dir, &fetches),
+                    Wish::Expect(next) => vfs.expect_folders(next).await,
+                }
+            });
+        }
+    }
+
+    /// Finds the folders that follow, and fetches their files before anybody comes to them.
+    async fn expect_folders(&self, next: Next) {
+        let Some(listing) = self.listing_of(next.parent).await else { return };
+        let Some(folders) = Subfolders::of(&listing) else { return };
+        let (order, dirs) = self.0.state.lock().keep_following(&next, &listing, &folders);
+        let (taken, let_go) = {
+            let mut scans = self.0.scans.lock();
+            if let Some(order) = order {
+                scans.note_order(next.parent, order);
             }
-        });
+            (scans.expect(next.parent, &dirs, Instant::now()), scans.take_let_go())
+        };
+        self.let_go(let_go);
+        self.let_go(dirs.into_iter().filter(|dir| !taken.contains(dir)).collect());
+        for dir in taken {
+            let vfs = self.clone();
+            self.0.lane.spawn(async move { vfs.list_for_scan(dir).await });
+        }
+    }
+
+    /// A folder's listing, taken in if it is not there; `None` where it cannot be had.
+    async fn listing_of(&self, dir: NodeId) -> Option<Arc<FolderListing>> {
+        let known = self.0.state.lock().folders.listing(dir);
+        if known.is_some() {
+            return known;
+        }
+        let deadline = Instant::now() + self.0.reads.ahead_deadline();
+        let begun = self.0.state.lock().begin_listing(dir);
+        begun.taking?;
+        if let Err(error) = self.take_in(dir, begun, deadline).await {
+            tracing::trace!(%error, "the folders of a folder are not known");
+        }
+        self.0.state.lock().folders.listing(dir)
     }
 
     async fn list_for_scan(&self, dir: NodeId) {
         let deadline = Instant::now() + self.0.reads.ahead_deadline();
         // A folder that cannot be listed is read as it is opened.
         let shelf = self.shelf(dir, deadline).await.ok().flatten();
-        let wish = self.0.scans.lock().listed(dir, shelf.map(Arc::new), Instant::now());
+        let (wish, let_go) = {
+            let mut scans = self.0.scans.lock();
+            (scans.listed(dir, shelf.map(Arc::new), Instant::now()), scans.take_let_go())
+        };
+        self.let_go(let_go);
         if let Some(Wish::Fetch(dir, fetches)) = wish {
             self.fetch_for_scan(dir, &fetches);
         }
@@ -131,6 +191,42 @@ impl Vfs {
             }
         };
         self.0.reads.fetch_files(&target, (scan, whole), lost);
+    }
+}
+
+impl State {
+    /// The order of the last step, and the nodes of the folders that follow, each kept.
+    fn keep_following(
+        &mut self,
+        next: &Next,
+        listing: &FolderListing,
+        folders: &Subfolders,
+    ) -> (Option<Order>, Vec<NodeId>) {
+        let place = |state: &State, dir: NodeId| {
+            let name = state.nodes.name(dir).filter(|_| state.nodes.parent(dir) == Ok(next.parent))?;
+            folders.place(listing.position(&name)?)
+        };
+        let Some(last) = place(self, next.last) else { return (None, Vec::new()) };
+        let before = next.before.and_then(|dir| place(self, dir));
+        let step = folders.order(before, last);
+        // One step says more than none before it.
+        let order = step.filter(|_| next.order == Order::Listing).unwrap_or(next.order);
+        let mut kept = Vec::new();
+        // Some of those that follow may be ahead already.
+        let ranks = (folders.rank(last, order) + 1..folders.len()).take(2 * FOLDERS_AHEAD_MAX);
+        for index in ranks.filter_map(|rank| folders.at_rank(rank, order)) {
+            kept.extend(self.keep_folder(next.parent, &listing.entry(index)));
+        }
+        (step, kept)
+    }
+
+    fn keep_folder(&mut self, parent: NodeId, entry: &Entry) -> Option<NodeId> {
+        let attr = entry.attr.filter(|attr| attr.kind == FileKind::Directory)?;
+        let found = Found { id: Some(attr.id), kind: attr.kind };
+        let node = self.nodes.look_up(parent, &entry.name, found).ok()?.node;
+        let is_kept = self.nodes.pin(node).is_ok();
+        self.nodes.forget(node, 1);
+        is_kept.then_some(node)
     }
 }
 

@@ -92,7 +92,7 @@ impl Vfs {
     }
 
     /// Takes all of a folder's listing in, unless it is too long.
-    async fn take_in(&self, dir: NodeId, begun: Begun, deadline: Instant) -> Result<(), VfsError> {
+    pub(super) async fn take_in(&self, dir: NodeId, begun: Begun, deadline: Instant) -> Result<(), VfsError> {
         let target = self.0.target(dir).map(|(target, _)| target);
         let (_, mut page, taking) = self.fetch_begun((dir, target?), begun, deadline).await?;
         let (mut pass, mut count) = (Pass::default(), 0);

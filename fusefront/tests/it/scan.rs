@@ -257,3 +257,33 @@ fn is_whole(path: &Path) -> bool {
         }
     }
 }
+
+#[test]
+fn folders_read_one_after_the_other_are_fetched_ahead_and_each_file_once() {
+    if !can_mount() {
+        return;
+    }
+    const FOLDERS: usize = 40;
+    const FILES: usize = 20;
+    let rig = Rig::new(|root| {
+        for folder in 0..FOLDERS {
+            let folder = root.join(format!("folder{folder:03}"));
+            fs::create_dir(&folder).unwrap();
+            fill(&folder, FILES);
+        }
+    });
+    settle(rig.folder.path());
+    let mount = rig.mount();
+    for folder in 0..FOLDERS {
+        let folder = format!("folder{folder:03}");
+        for n in 0..FILES {
+            assert!(fs::read(mount.join(&folder).join(name(n))).unwrap() == pattern(n), "{folder}, file {n}");
+        }
+    }
+    let report = end(&rig, mount);
+    let all: u64 = (0..FILES).map(|n| pattern(n).len() as u64).sum::<u64>() * FOLDERS as u64;
+    assert!(report.reads.host_bytes <= all, "nothing is fetched twice: {:?}", report.reads);
+    assert!(report.reads.scan_files > (FOLDERS * FILES) as u64 * 8 / 10, "{:?}", report.reads);
+    // A lease and a listing for each folder, at most, once it is known how they are read; not a look-up of each file.
+    assert!(report.metadata_requests < 6 * FOLDERS as u64, "{}", report.metadata_requests);
+}

@@ -49,8 +49,9 @@ impl Run {
         let name = Name::new(name.as_bytes()).unwrap();
         self.opened += 1;
         self.ready += u64::from(self.shelf.find(&name).is_some_and(|place| self.fetched.contains(&place)));
-        let wish = self.scans.opened((PARENT, DIR), &name, now());
-        self.grant(wish);
+        for wish in self.scans.opened((PARENT, DIR), &name, now()) {
+            self.grant(Some(wish));
+        }
     }
 
     fn grant(&mut self, wish: Option<Wish>) {
@@ -67,6 +68,7 @@ impl Run {
                     self.fetched.push(place);
                 }
             }
+            Some(Wish::Expect(next)) => assert_eq!((next.parent, next.last), (PARENT, DIR)),
             None => {}
         }
         self.most_unread = self.most_unread.max(self.scans.unread_bytes());
@@ -146,21 +148,81 @@ fn a_folder_beside_one_read_in_full_is_expected() {
     let mut run = Run::new(shelf(&frames(40), 10 * KIB));
     frames(40).iter().for_each(|name| run.open(name));
     let (dir, name) = (NodeId(11), Name::new(b"shot.00000.exr").unwrap());
-    assert_eq!(run.scans.opened((PARENT, dir), &name, now()), Some(Wish::List(dir)));
+    let next = Next { parent: PARENT, before: Some(DIR), last: dir, count: 1, order: Order::Listing };
+    assert_eq!(run.scans.opened((PARENT, dir), &name, now()), [Wish::List(dir), Wish::Expect(next)]);
     let Some(Wish::Fetch(_, fetches)) = run.scans.listed(dir, Some(run.shelf.clone()), now()) else {
         panic!("nothing to fetch");
     };
     assert!(fetches.len() > WINDOW_FILES_MIN, "the window it took before: {}", fetches.len());
     let third = (PARENT, NodeId(13));
-    assert_eq!(
-        run.scans.looked_up(third, now()),
-        Some(Wish::List(third.1)),
-        "before anything is opened there"
-    );
-    assert_eq!(run.scans.looked_up(third, now()), None, "once");
+    let wishes = run.scans.looked_up(third, now());
+    assert_eq!(wishes[0], Wish::List(third.1), "before anything is opened there");
+    assert_eq!(run.scans.looked_up(third, now()), [], "once");
     let elsewhere = (NodeId(99), NodeId(12));
-    assert_eq!(run.scans.looked_up(elsewhere, now()), None);
-    assert_eq!(run.scans.opened(elsewhere, &name, now()), None);
+    assert_eq!(run.scans.looked_up(elsewhere, now()), []);
+    assert_eq!(run.scans.opened(elsewhere, &name, now()), []);
+}
+
+/// The place to look for the folders that follow, where that was asked for.
+fn expected(wishes: &[Wish]) -> Option<Next> {
+    wishes.iter().find_map(|wish| match wish {
+        Wish::Expect(next) => Some(*next),
+        Wish::List(_) | Wish::Fetch(..) => None,
+    })
+}
+
+#[test]
+fn folders_that_follow_are_fetched_before_anybody_comes_to_them() {
+    let mut run = Run::new(shelf(&frames(40), 10 * KIB));
+    let names: Vec<_> = frames(40).iter().map(|name| Name::new(name.as_bytes()).unwrap()).collect();
+    let mut next = None;
+    for name in &names {
+        let wishes = run.scans.opened((PARENT, DIR), name, now());
+        next = next.or(expected(&wishes));
+        if wishes.contains(&Wish::List(DIR)) {
+            run.scans.listed(DIR, Some(run.shelf.clone()), now());
+        }
+    }
+    assert_eq!(next, Some(Next { parent: PARENT, before: None, last: DIR, count: 1, order: Order::Listing }));
+    let following: Vec<_> = (11..200).map(NodeId).collect();
+    let (mut at, mut most) = (0, 0);
+    let mut count = 1;
+    for turn in 0..60 {
+        let taken = run.scans.expect(PARENT, &following[at..], now());
+        most = most.max(taken.len());
+        assert!(taken.len() <= count, "turn {turn}");
+        for dir in taken {
+            let wish = run.scans.listed(dir, Some(run.shelf.clone()), now());
+            assert!(matches!(wish, Some(Wish::Fetch(..)) | None), "{wish:?}");
+        }
+        let wishes = run.scans.opened((PARENT, following[at]), &names[0], now());
+        assert_eq!(run.scans.take_let_go(), [following[at]], "it is not ahead any more");
+        names.iter().for_each(|name| drop(run.scans.opened((PARENT, following[at]), name, now())));
+        count = expected(&wishes).map_or(0, |next| next.count);
+        at += 1;
+    }
+    assert!((8..=FOLDERS_AHEAD_MAX).contains(&most), "{most}");
+    assert!(run.scans.unread_bytes() <= 17 * EXTENT_BYTES);
+}
+
+#[test]
+fn folders_that_nobody_comes_to_are_let_go() {
+    let mut run = Run::new(shelf(&frames(40), 10 * KIB));
+    frames(40).iter().for_each(|name| run.open(name));
+    let wrong = NodeId(20);
+    assert_eq!(run.scans.expect(PARENT, &[wrong, NodeId(21)], now()), [wrong], "one at first");
+    run.scans.listed(wrong, Some(run.shelf.clone()), now());
+    let unread = run.scans.unread_bytes();
+    assert!(unread > 0);
+    let name = Name::new(b"shot.00000.exr").unwrap();
+    for other in 30..40 {
+        let wishes = run.scans.opened((PARENT, NodeId(other)), &name, now());
+        assert_eq!(expected(&wishes), None, "no more of them");
+    }
+    run.scans.rest(now() + 2 * PAUSE_MAX);
+    assert_eq!(run.scans.take_let_go(), [wrong]);
+    assert_eq!(run.scans.take_wasted_bytes(), unread);
+    assert_eq!(run.scans.unread_bytes(), 0);
 }
 
 #[test]
@@ -168,9 +230,9 @@ fn a_folder_that_cannot_be_listed_is_left() {
     let mut scans = Scans::new(WindowBudget::new(EXTENT_BYTES), EXTENT_BYTES);
     let names: Vec<_> = frames(40).iter().map(|name| Name::new(name.as_bytes()).unwrap()).collect();
     scans.opened((PARENT, DIR), &names[0], now());
-    assert_eq!(scans.opened((PARENT, DIR), &names[1], now()), Some(Wish::List(DIR)));
+    assert_eq!(scans.opened((PARENT, DIR), &names[1], now()), [Wish::List(DIR)]);
     assert_eq!(scans.listed(DIR, None, now()), None);
-    assert!(names.iter().all(|name| scans.opened((PARENT, DIR), name, now()).is_none()));
+    assert!(names.iter().all(|name| scans.opened((PARENT, DIR), name, now()).is_empty()));
 }
 
 proptest! {
@@ -184,18 +246,30 @@ proptest! {
         let (all, bytes_max) = (frames(300), 4 * EXTENT_BYTES);
         let files = shelf(&all, size);
         let mut scans = Scans::new(budget.clone(), bytes_max);
-        let mut at = now();
+        let (mut at, mut kept) = (now(), 0);
         for (dir, file, pause) in opens {
             at += Duration::from_secs(pause) / 2;
             let (dir, name) = (NodeId(2 + dir), Name::new(all[file].as_bytes()).unwrap());
-            let mut wish = scans.opened((PARENT, dir), &name, at);
-            while let Some(Wish::List(dir)) = wish {
-                wish = scans.listed(dir, Some(files.clone()), at);
+            let mut wishes = scans.opened((PARENT, dir), &name, at);
+            while let Some(wish) = wishes.pop() {
+                match wish {
+                    Wish::List(dir) => wishes.extend(scans.listed(dir, Some(files.clone()), at)),
+                    Wish::Fetch(dir, fetches) => {
+                        prop_assert!(!fetches.is_empty());
+                        scans.failed(dir, fetches[0].place);
+                    }
+                    Wish::Expect(next) => {
+                        let following: Vec<_> = (1..40).map(|n| NodeId(next.last.0 + n)).collect();
+                        let taken = scans.expect(next.parent, &following, at);
+                        prop_assert!(taken.len() <= next.count);
+                        kept += taken.len();
+                        wishes.extend(taken.into_iter().map(Wish::List));
+                    }
+                }
             }
-            if let Some(Wish::Fetch(dir, fetches)) = wish {
-                prop_assert!(!fetches.is_empty());
-                scans.failed(dir, fetches[0].place);
-            }
+            let let_go = scans.take_let_go();
+            prop_assert!(let_go.len() <= kept, "no more than were kept");
+            kept -= let_go.len();
             prop_assert!(scans.folders.len() <= FOLDERS_MAX);
             prop_assert!(scans.scans().count() <= SCANS_MAX);
             // One extent each is free of the budget.
@@ -204,6 +278,7 @@ proptest! {
             prop_assert!(scans.scans().all(|(_, scan)| scan.unread_bytes() <= bytes_max));
         }
         scans.rest(at + 2 * PAUSE_MAX);
+        prop_assert_eq!(scans.take_let_go().len(), kept);
         prop_assert_eq!(budget.free_bytes(), budget_mib * EXTENT_BYTES);
         prop_assert_eq!(scans.unread_bytes(), 0);
     }

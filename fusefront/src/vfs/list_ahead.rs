@@ -112,7 +112,7 @@ impl State {
         let gone = self.walks.expire(now);
         let (mut jobs, mut after) = (Vec::new(), self.unpin_all(gone));
         for _ in 0..LOOKS_MAX {
-            let Some(place) = self.walks.next() else { break };
+            let Some(place) = self.walks.next_place() else { break };
             jobs.extend(self.begin_ahead(place, &mut after));
         }
         (jobs, after)

@@ -173,7 +173,7 @@ impl Scans {
     pub fn expect(&mut self, parent: NodeId, dirs: &[NodeId], now: Instant) -> Vec<NodeId> {
         let mut taken = Vec::new();
         for &dir in dirs {
-            if self.folders.contains_key(&dir) || !self.room_ahead(parent).is_some_and(|room| room > 0) {
+            if self.folders.contains_key(&dir) || self.room_ahead(parent).is_none_or(|room| room == 0) {
                 continue;
             }
             self.make_room(dir);
@@ -330,7 +330,8 @@ impl Scans {
             oldest.into_iter().for_each(|dir| self.end(dir));
         }
         if self.parents.len() >= PARENTS_MAX {
-            let oldest = self.parents.iter().min_by_key(|(dir, of)| (of.used_at(), **dir)).map(|(dir, _)| *dir);
+            let oldest =
+                self.parents.iter().min_by_key(|(dir, of)| (of.used_at(), **dir)).map(|(dir, _)| *dir);
             self.parents.retain(|dir, _| Some(*dir) != oldest);
         }
     }

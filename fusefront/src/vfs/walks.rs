@@ -35,6 +35,10 @@ const LATELY_MAX: usize = 64;
 const DEPTH_MAX: usize = 64;
 /// For how long a folder counts as ahead of somebody once there is no room for more of them.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Folders in a row that could not be listed so that their listing holds (no lease is to be had, or files in them have
+/// several names), after which none is listed ahead for a while.
+const FAILURES_MAX: u32 = 8;
+const REST: Duration = Duration::from_secs(30);
 /// Votes for one of two ways beyond which more of them say nothing new.
 const VOTES_MAX: i8 = 4;
 
@@ -100,6 +104,8 @@ pub struct Walks {
     window: usize,
     /// Of those ahead, opened since the window last grew.
     hits: usize,
+    failures: u32,
+    rests_until: Option<Instant>,
     /// For the order of names, less those for that of listings.
     names: i8,
     /// For level by level, less those for what is in a folder before what is beside it.
@@ -110,6 +116,7 @@ impl Walks {
     /// A folder is being opened, which is at `index` of its parent's listing where that is known.
     pub fn opened(&mut self, (parent, dir): (NodeId, NodeId), index: Option<usize>, now: Instant) -> Opening {
         let mut opening = Opening::default();
+        self.rests_until = self.rests_until.filter(|until| now < *until);
         match self.ahead.get_mut(&dir) {
             Some(Ahead::UnderWay { end, is_awaited, .. }) => {
                 opening.listed = Some(end.clone());
@@ -132,7 +139,8 @@ impl Walks {
                 key = self.advance(parent, place);
             }
         } else {
-            opening.wants_parent = index.is_some() && self.is_lately(parent);
+            let may_walk = index.is_some() && self.rests_until.is_none();
+            opening.wants_parent = may_walk && self.is_lately(parent);
         }
         if let Some(above) = self.lately.iter().position(|(other, _)| *other == parent) {
             // As long as folders in it are opened, it is part of the walk.
@@ -157,7 +165,7 @@ impl Walks {
     }
 
     /// The next folder to be listed, if one more may be: to be begun, or left out.
-    pub fn next(&mut self) -> Option<Place> {
+    pub fn next_place(&mut self) -> Option<Place> {
         let (mut under_way, mut bytes) = (0, 0);
         for ahead in self.ahead.values() {
             match ahead {
@@ -195,8 +203,15 @@ impl Walks {
         let Some(Ahead::UnderWay { key, is_awaited, .. }) = self.ahead.remove(&dir) else { return false };
         let Some(ListedAhead { bytes, folders }) = listed else {
             self.shrink();
+            self.failures += 1;
+            if self.failures >= FAILURES_MAX {
+                self.failures = 0;
+                self.rests_until = Some(now + REST);
+                self.parents.clear();
+            }
             return true;
         };
+        self.failures = 0;
         if let Some(folders) = folders.filter(|_| key.len() < DEPTH_MAX) {
             self.add((dir, key), folders, now);
         }

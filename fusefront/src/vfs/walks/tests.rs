@@ -53,7 +53,7 @@ fn open(walks: &mut Walks, (parent, place): (NodeId, usize), count: usize, now: 
 /// Begins all that may begin; which those are.
 fn begin(walks: &mut Walks) -> Vec<NodeId> {
     let mut begun = Vec::new();
-    while let Some(place) = walks.next() {
+    while let Some(place) = walks.next_place() {
         let dir = node(place.parent, place.index);
         if !walks.is_known(dir) {
             drop(walks.begin(place, dir));
@@ -113,7 +113,7 @@ fn the_window_grows_with_what_is_opened_and_no_further_than_its_bound() {
 #[test]
 fn who_opens_a_folder_on_its_way_waits_for_it() {
     let (mut walks, now) = (begun(10, start()), start());
-    let place = walks.next().unwrap();
+    let place = walks.next_place().unwrap();
     let dir = node(place.parent, place.index);
     let sender = walks.begin(place, dir);
     let waits = open(&mut walks, (ROOT, 1), 10, now).listed.unwrap();
@@ -200,6 +200,23 @@ fn large_listings_hold_the_walk_back() {
     open(&mut walks, (ROOT, 2), 100, now);
     open(&mut walks, (ROOT, 3), 100, now);
     assert!(!begin(&mut walks).is_empty());
+}
+
+#[test]
+fn folders_that_cannot_be_listed_end_the_walk_for_a_while() {
+    let now = start();
+    let mut walks = begun(100, now);
+    let mut tried = 0;
+    for place in 1..60 {
+        for dir in begin(&mut walks) {
+            tried += 1;
+            walks.ended(dir, None, now);
+        }
+        open(&mut walks, (ROOT, place), 100, now);
+    }
+    assert!((8..16).contains(&tried), "{tried}");
+    open(&mut walks, (ROOT, 60), 100, now + REST);
+    assert_eq!(begin(&mut walks).len(), WINDOW_MIN);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::{
     env,
     error::Error,
     fs,
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
@@ -79,10 +79,12 @@ impl Place {
     /// # Errors
     /// What the file system says.
     pub fn new() -> Result<Arc<Place>, Failed> {
-        let path = TempDir::with_prefix("wormhole-bench-")?.keep();
-        let doomed = path.clone();
-        // Nothing is deleted through a mount that could not be undone: mounts are read-only.
-        let undo = Undo::new(move || drop(fs::remove_dir_all(doomed)));
+        let (path, undo) = Undo::after(|| {
+            let path = TempDir::with_prefix("wormhole-bench-")?.keep();
+            let doomed = path.clone();
+            // Nothing is deleted through a mount that could not be undone: mounts are read-only.
+            Ok::<_, io::Error>((path, move || drop(fs::remove_dir_all(doomed))))
+        })?;
         Ok(Arc::new(Place { path, folders: AtomicU32::new(0), _undo: undo }))
     }
 
@@ -115,12 +117,13 @@ impl Daemon {
     /// # Errors
     /// What the system says.
     pub fn spawn(command: &mut Command) -> Result<Daemon, Failed> {
-        let spawned = command.process_group(0).spawn();
-        let child = spawned.map_err(|why| format!("start {}: {why}", command.get_program().display()))?;
-        let pid = child.id();
-        let child = Arc::new(Mutex::new(child));
-        let ended = child.clone();
-        let undo = Undo::new(move || drop(end(&ended)));
+        let (child, undo) = Undo::after(|| {
+            let child = Arc::new(Mutex::new(command.process_group(0).spawn()?));
+            let ended = child.clone();
+            Ok((child, move || drop(end(&ended))))
+        })
+        .map_err(|why: io::Error| format!("start {}: {why}", command.get_program().display()))?;
+        let pid = child.lock().unwrap_or_else(PoisonError::into_inner).id();
         Ok(Daemon { child, pid, _undo: undo })
     }
 
@@ -267,9 +270,17 @@ impl Host {
     pub fn mount_with_cache(&self, cache: &Path, options: &[&str]) -> Result<Mount, Failed> {
         let path = self.place.folder("mount")?;
         let words = [&["mount", "--daemon"], options, &["--cache-dir"]].concat();
-        let mounted = path.clone();
-        let undo = Undo::new(move || drop(unmount(&mounted)));
-        run("wormhole", &words, &[cache, Path::new(&self.ticket), &path])?;
+        // A signal waits for a mount that is on its way: what is not mounted yet cannot be unmounted.
+        let mounting = Arc::new(Mutex::new(()));
+        let (mounted, settled) = (path.clone(), mounting.clone());
+        let undo = Undo::new(move || {
+            let _settled = settled.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(unmount(&mounted));
+        });
+        {
+            let _on_its_way = mounting.lock().unwrap_or_else(PoisonError::into_inner);
+            run("wormhole", &words, &[cache, Path::new(&self.ticket), &path])?;
+        }
         let mut mount = Mount { path, pid: 0, undo: Some(undo), _place: self.place.clone() };
         mount.pid = mount.report()?.pid;
         Ok(mount)

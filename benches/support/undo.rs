@@ -31,7 +31,22 @@ pub struct Undo {
 impl Undo {
     /// Runs `act` once, at the end of this guard or of the process.
     pub fn new(act: impl FnOnce() + Send + 'static) -> Undo {
+        Undo::push(&mut acts(), act)
+    }
+
+    /// Does something that takes no time, and keeps what undoes it: no signal ends the process in between.
+    ///
+    /// # Errors
+    /// Of `make`.
+    pub fn after<T, E, A: FnOnce() + Send + 'static>(
+        make: impl FnOnce() -> Result<(T, A), E>,
+    ) -> Result<(T, Undo), E> {
         let mut acts = acts();
+        let (made, act) = make()?;
+        Ok((made, Undo::push(&mut acts, act)))
+    }
+
+    fn push(acts: &mut Vec<(u64, Act)>, act: impl FnOnce() + Send + 'static) -> Undo {
         let number = acts.last().map_or(0, |(last, _)| last + 1);
         acts.push((number, Box::new(act)));
         Undo { number }
@@ -42,12 +57,15 @@ impl Drop for Undo {
     fn drop(&mut self) {
         let act = {
             let mut acts = acts();
-            // Not there any more: a signal came, and another thread is at it.
             let at = acts.iter().position(|(number, _)| *number == self.number);
             at.map(|at| acts.remove(at).1)
         };
-        if let Some(act) = act {
-            act();
+        match act {
+            Some(act) => act(),
+            // A signal came, and its thread is at it. It ends the process when all is undone, not before.
+            None => loop {
+                thread::park();
+            },
         }
     }
 }
@@ -72,17 +90,15 @@ pub fn at_signals() -> io::Result<()> {
                 _ = hangup.recv() => {}
             }
         });
-        // What is done while this runs is undone as well.
-        while let Some(act) = pop() {
+        // What is done while this runs is undone as well; nothing is done any more once the list was found empty.
+        loop {
+            let mut left = acts();
+            let Some((_, act)) = left.pop() else { exit(INTERRUPTED) };
+            drop(left);
             act();
         }
-        exit(INTERRUPTED);
     })?;
     Ok(())
-}
-
-fn pop() -> Option<Act> {
-    acts().pop().map(|(_, act)| act)
 }
 
 fn acts() -> MutexGuard<'static, Vec<(u64, Act)>> {

@@ -33,13 +33,18 @@ const THROUGHPUT_MB_PER_S: f64 = 100.0;
 /// Reads of the file of 1.5 TB, at marks and beside them.
 const SCATTERED_READS: u64 = 2_000;
 
-/// The pages of the marks of a file, in order; the last one is its last page.
+/// The pages of the marks of a file, in order; the last one is its last page, which ends with the file.
 fn marks(file_bytes: u64) -> Vec<u64> {
-    let pages = file_bytes / MARK_BYTES;
+    let pages = file_bytes.div_ceil(MARK_BYTES);
     let mut pages: Vec<u64> = (0..MARKS).map(|nth| scatter(nth) % pages).chain([pages - 1]).collect();
     pages.sort_unstable();
     pages.dedup();
     pages
+}
+
+fn mark(page: u64, file_bytes: u64) -> Part {
+    let start = page * MARK_BYTES;
+    Part { start, bytes: MARK_BYTES.min(file_bytes - start) }
 }
 
 fn make(place: &Place, file_bytes: u64) -> Result<std::path::PathBuf, Failed> {
@@ -47,7 +52,7 @@ fn make(place: &Place, file_bytes: u64) -> Result<std::path::PathBuf, Failed> {
     let file = File::create(source.join("large"))?;
     file.set_len(file_bytes)?;
     for page in marks(file_bytes) {
-        CONTENT.write(&file, Part { start: page * MARK_BYTES, bytes: MARK_BYTES })?;
+        CONTENT.write(&file, mark(page, file_bytes))?;
     }
     Ok(source)
 }
@@ -92,9 +97,9 @@ fn read_through(file: &File, file_bytes: u64) -> Result<u64, Failed> {
             let number = at / MARK_BYTES + nth as u64;
             let is_right = if ahead.next_if_eq(&number).is_some() {
                 CONTENT.fill(number * MARK_BYTES, &mut expected);
-                page == expected
+                page == &expected[..page.len()]
             } else {
-                page[..LOOKED_AT].iter().all(|&byte| byte == 0)
+                page[..LOOKED_AT.min(page.len())].iter().all(|&byte| byte == 0)
             };
             if !is_right {
                 return Err(format!("wrong bytes in the page at {}", number * MARK_BYTES).into());
@@ -122,7 +127,7 @@ pub(crate) fn terabyte(scale: &mut Scale) -> Result<(), Failed> {
     let start = Instant::now(); // clock: measures
     let marks = marks(TERABYTES);
     for page in &marks {
-        CONTENT.check(&file, Part { start: page * MARK_BYTES, bytes: MARK_BYTES })?;
+        CONTENT.check(&file, mark(*page, TERABYTES))?;
     }
     last_byte(&file)?;
     let mut page = [0; MARK];
@@ -135,6 +140,7 @@ pub(crate) fn terabyte(scale: &mut Scale) -> Result<(), Failed> {
     }
     let (took, used) = (start.elapsed(), sampler.stop());
     let reads = SCATTERED_READS + marks.len() as u64;
+    drop(file);
     let on_disk = source.join("large").metadata()?.blocks() * 512;
     mount.end()?;
     host.end()?;
@@ -150,9 +156,11 @@ pub(crate) fn terabyte(scale: &mut Scale) -> Result<(), Failed> {
 /// The last byte is there, and nothing behind it.
 fn last_byte(file: &File) -> io::Result<()> {
     let (mut last, mut page) = ([0; 2], [0; MARK]);
-    CONTENT.fill(TERABYTES - MARK_BYTES, &mut page);
+    let mark = mark((TERABYTES - 1) / MARK_BYTES, TERABYTES);
+    let tail = &mut page[..usize::try_from(mark.bytes).unwrap_or(MARK)];
+    CONTENT.fill(mark.start, tail);
     if file.read_at(&mut last, TERABYTES - 1)? != 1
-        || last[0] != page[MARK - 1]
+        || tail.last() != Some(&last[0])
         || file.read_at(&mut last, TERABYTES)? != 0
     {
         return Err(io::Error::other("the last byte is not that of the host"));

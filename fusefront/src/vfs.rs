@@ -444,6 +444,7 @@ impl State {
             // ctime alone moves with a rename or a chmod: then the host is asked at the next read it must serve. An
             // answer may come later than a newer one; then the look at the host finds nothing new.
             if version.size != attr.size || version.mtime != attr.mtime {
+                content.note_told(attr.size);
                 content.suspect();
             }
         }

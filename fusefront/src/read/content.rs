@@ -23,7 +23,7 @@ use std::{
 use bytes::Bytes;
 use engine::cache::{ContentKey, L2};
 use parking_lot::Mutex;
-use wire::{CHUNK_BYTES, Extent, FileId, Version, chunk::ContentHash, limits::READ_BYTES_MAX};
+use wire::{ByteLen, CHUNK_BYTES, Extent, FileId, Version, chunk::ContentHash, limits::READ_BYTES_MAX};
 
 use super::{HandedOut, spent::Spent};
 
@@ -51,6 +51,8 @@ struct State {
     kept_as: Option<ContentKey>,
     version: Version,
     settled: bool,
+    /// The greatest length that the kernel may have been told of the file, where that is beyond the version's.
+    told: ByteLen,
     /// `None` when what was handed out is not known in full.
     ledger: Option<Ledger>,
 }
@@ -156,6 +158,8 @@ enum Proof {
 pub(super) struct Claims {
     pub(super) version: Version,
     pub(super) settled: bool,
+    /// The greatest length that the kernel may know of.
+    pub(super) told: ByteLen,
     /// `None` when the contents cannot be verified.
     pub(super) ranges: Option<Vec<(Extent, ContentHash)>>,
 }
@@ -205,7 +209,8 @@ impl Content {
             HandedOut::Unknown => None,
         };
         let kept_as = file.kept_as(&version, settled);
-        let state = State { standing: Standing::Current, key, kept_as, version, settled, ledger };
+        let (standing, told) = (Standing::Current, version.size);
+        let state = State { standing, key, kept_as, version, settled, told, ledger };
         let gate = tokio::sync::Mutex::new(());
         Content { file, gate, state: Mutex::new(state), current: AtomicBool::new(true) }
     }
@@ -253,6 +258,12 @@ impl Content {
             state.standing = Standing::Suspect;
             self.current.store(false, Relaxed);
         }
+    }
+
+    /// The kernel may be told that the file is so long, while these contents are of another version.
+    pub fn note_told(&self, size: ByteLen) {
+        let mut state = self.state.lock();
+        state.told = state.told.max(size);
     }
 
     /// The host's file holds other bytes now: every read from here on fails.
@@ -304,7 +315,8 @@ impl Content {
             }
             Some(claims)
         });
-        Claims { version: state.version, settled: state.settled, ranges }
+        let told = state.told.max(state.version.size);
+        Claims { version: state.version, settled: state.settled, told, ranges }
     }
 
     /// What the disk cache has to vouch for, and the name under which it has it.

@@ -99,9 +99,9 @@ impl Inner {
         let claims = content.claims();
         // The same version says nothing while it is not settled; the first look after that has to agree.
         let same = version == claims.version && (claims.settled || !attr.settled);
-        // Never a shorter one, even if nothing was handed out: the kernel knows the old size, and would show zeros from the
-        // new end to there when a notification of this file comes between a read of it and the answer.
-        let ranges = claims.ranges.filter(|_| version.size >= claims.version.size);
+        // Never one shorter than the kernel may know of, even if nothing was handed out: it would show zeros from the new end
+        // on when a notification of this file comes between a read of it and the answer.
+        let ranges = claims.ranges.filter(|_| version.size >= claims.told);
         if !same {
             let Some(ranges) = ranges else {
                 content.condemn();

@@ -1,4 +1,4 @@
-use wire::{ByteLen, FileId, Timestamp};
+use wire::{FileId, Timestamp};
 
 use super::*;
 

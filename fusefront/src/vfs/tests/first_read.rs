@@ -33,6 +33,21 @@ fn a_handle_whose_file_was_cut_short_is_stale_and_never_shows_less_than_the_kern
 }
 
 #[test]
+fn a_file_that_grew_and_was_cut_short_since_its_open_is_stale_too() {
+    let rig = Rig::new();
+    rig.write("a", b"");
+    let node = rig.lookup(NodeId::ROOT, "a").unwrap().node;
+    let handle = rig.open(node).unwrap().handle;
+    rig.write("a", &[b'1'; 6000]);
+    let until = deadline();
+    while rig.lookup(NodeId::ROOT, "a").unwrap().attr.size.0 != 6000 {
+        assert!(Instant::now() < until, "the kernel is told of the new length"); // clock: the bound of a real wait
+    }
+    rig.write("a", &[b'1'; 3000]);
+    assert_eq!(rig.read(handle, 0, 8192), Err(VfsError::Stale));
+}
+
+#[test]
 fn what_a_closed_handle_was_given_does_not_bind_one_whose_open_dropped_the_pages() {
     let rig = Rig::new();
     // Of a version that does not tell every change, the next open drops the pages, if it comes before that is settled.

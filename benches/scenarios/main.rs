@@ -23,8 +23,8 @@ Scenarios with their targets, by the built programs: `cargo build --release` fir
   cargo bench -p wormhole-benches --bench scenarios [-- SCENARIO...] [--profile PATH] [--runs N] [--quick]
 
   video   scrubbing a film of 50 GB: playback at 24 frames a second with jumps, and the same as fast as it goes (50 s a run)
-  game    10,000 files of 10 KB in a tree, in random order and in bursts, by 1, 8 and 16 threads (15 s a run)
-  vfx     textures of 100 MB to 1 GB, 4 and 8 streams at once (15 s a run)
+  game    10,000 files of 10 KB in a tree, in random order and in bursts, by 1, 8 and 16 threads (25 s a run)
+  vfx     textures of 100 MB to 1 GB, 4 and 8 streams at once (50 s a run)
   render  a cold run, a restart of the mount, the same from the disk cache (20 s a run)
 
 PATH is loopback (unless said), lan, wan-good, wan-poor or wan-bad. 3 runs each unless said; their median is held against the

@@ -18,6 +18,7 @@ mod workload;
 use std::{env, error::Error, process::ExitCode};
 
 use inputs::Inputs;
+use pass::Pass;
 use plan::Plan;
 use results::Results;
 use services::Services;
@@ -47,6 +48,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     undo::at_signals()?;
     let inputs = Inputs::prepare(&plan)?;
     let mut results = Results::new(&plan);
+    inputs.clear_page_cache();
     let mut services = Services::new(inputs.root(), plan.route)?;
     let mut ready = Vec::new();
     for &tool in &plan.tools {
@@ -63,7 +65,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
             }
             for &tool in &ready {
                 inputs.warm(workload)?;
-                measure(run, tool, workload, &plan, &services, &inputs, &mut results);
+                let pass = Pass { tool, workload, plan: &plan, services: &services, inputs: &inputs };
+                measure(run, &pass, &mut results);
             }
         }
     }
@@ -72,17 +75,10 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     Ok(if results.found_wrong_bytes() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-#[expect(clippy::too_many_arguments, reason = "the one place where all of them meet")]
-fn measure(
-    run: usize,
-    tool: Tool,
-    workload: workload::Workload,
-    plan: &Plan,
-    services: &Services,
-    inputs: &Inputs,
-    results: &mut Results,
-) {
-    match pass::run(tool, workload, plan, services, inputs) {
+/// Runs a pass, and says how it went.
+fn measure(run: usize, pass: &Pass<'_>, results: &mut Results) {
+    let &Pass { tool, workload, .. } = pass;
+    match pass.run() {
         Ok(outcome) => {
             eprintln!("run {run} {} {}: {}", workload.name(), tool.name(), outcome.line());
             results.add(tool, workload, outcome);

@@ -29,30 +29,35 @@ const GONE: Duration = Duration::from_secs(10);
 
 type Failed = Box<dyn Error>;
 
-/// Mounts, runs, unmounts.
-///
-/// # Errors
-/// Why there is no figure.
-pub(crate) fn run(
-    tool: Tool,
-    workload: Workload,
-    plan: &Plan,
-    services: &Services,
-    inputs: &Inputs,
-) -> Result<Outcome, Failed> {
-    let session = Session::start(tool, services)?;
-    let sampler = Sampler::start(&[&session.near, &session.far])?;
-    let outcome = guarded(&session, workload, plan, inputs);
-    let used = sampler.stop();
-    if let (Some(mount), true) = (session.mount(), outcome.is_ok()) {
-        stages::record(workload, mount, plan.route)?;
+/// A workload on a tool, and what both need.
+pub(crate) struct Pass<'a> {
+    pub(crate) tool: Tool,
+    pub(crate) workload: Workload,
+    pub(crate) plan: &'a Plan,
+    pub(crate) services: &'a Services,
+    pub(crate) inputs: &'a Inputs,
+}
+
+impl Pass<'_> {
+    /// Mounts, runs, unmounts.
+    ///
+    /// # Errors
+    /// Why there is no figure.
+    pub(crate) fn run(&self) -> Result<Outcome, Failed> {
+        let session = Session::start(self.tool, self.services)?;
+        let sampler = Sampler::start(&[&session.near, &session.far])?;
+        let outcome = guarded(&session, self.workload, self.plan, self.inputs);
+        let used = sampler.stop();
+        if let (Some(mount), true) = (session.mount(), outcome.is_ok()) {
+            stages::record(self.workload, mount, self.plan.route)?;
+        }
+        session.end()?;
+        let mut outcome = outcome?;
+        outcome.cpu_s = used.iter().map(|used| used.cpu.as_secs_f64()).sum();
+        outcome.near_mib = used.first().map_or(0.0, Used::rss_max_mib);
+        outcome.far_mib = used.get(1).map_or(0.0, Used::rss_max_mib);
+        Ok(outcome)
     }
-    session.end()?;
-    let mut outcome = outcome?;
-    outcome.cpu_s = used.iter().map(|used| used.cpu.as_secs_f64()).sum();
-    outcome.near_mib = used.first().map_or(0.0, Used::rss_max_mib);
-    outcome.far_mib = used.get(1).map_or(0.0, Used::rss_max_mib);
-    Ok(outcome)
 }
 
 fn guarded(session: &Session, workload: Workload, plan: &Plan, inputs: &Inputs) -> Result<Outcome, Failed> {

@@ -4,6 +4,7 @@ use std::{
     error::Error,
     fs::{self, File},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Arc,
@@ -21,6 +22,8 @@ use crate::{install::provide, tools::Tool};
 /// For a service to listen.
 const START_PATIENCE: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Where services register with rpcbind. Source: rpc/rpcb_prot.h, `_PATH_RPCBINDSOCK`.
+const RPCBIND_SOCKET: &str = "/run/rpcbind.sock";
 
 type Failed = Box<dyn Error>;
 
@@ -190,21 +193,21 @@ impl Services {
     }
 }
 
-/// One of this run's own, where the machine has none.
+/// One of this run's own, where the machine has none. It cannot be kept to loopback, so its ports are in a network of
+/// its own, and what registers reaches it by its socket in the file system.
 fn rpcbind() -> Result<Option<Daemon>, Failed> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 111));
-    if TcpStream::connect_timeout(&address, START_PATIENCE).is_ok() {
+    if UnixStream::connect(RPCBIND_SOCKET).is_ok() {
         return Ok(None);
     }
-    let mut command = Command::new("/usr/sbin/rpcbind");
-    command.args(["-f", "-h", "127.0.0.1"]);
+    let mut command = Command::new("unshare");
+    command.args(["--net", "/usr/sbin/rpcbind", "-f"]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let daemon = Daemon::spawn(&mut command)?;
     let deadline = Instant::now() + START_PATIENCE; // clock: a service that does not listen
-    while TcpStream::connect_timeout(&address, START_PATIENCE).is_err() {
+    while UnixStream::connect(RPCBIND_SOCKET).is_err() {
         if daemon.has_ended() || Instant::now() >= deadline {
             return Err(
-                "rpcbind, without which the NFS server does not start, does not listen at port 111".into()
+                "rpcbind, without which the NFS server does not start, does not (only root may)".into()
             );
         }
         thread::sleep(LOOK_EVERY); // clock: no event tells of it

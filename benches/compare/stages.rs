@@ -13,7 +13,6 @@ use wormhole_benches::{
 use crate::workload::Workload;
 
 const PART: &str = "stages";
-const NOTE: &str = "p95 is not counted apart: p99 stands for it";
 
 /// Keeps the stages of those workloads that show one kind of read: single pages from the host, files again from memory.
 pub(crate) fn record(workload: Workload, mount: &Mount, route: Route) -> Result<(), Box<dyn Error>> {
@@ -36,9 +35,9 @@ fn of(kind: &str, stage: &StageStatus) -> Record {
     if stage.count == 0 {
         return Record::absent(PART, &name, "ms", "no read passed it");
     }
-    let (p50, p99, max) = (ms(stage.p50_ns), ms(stage.p99_ns), ms(stage.max_ns));
-    let spread = Spread { count: stage.count, min: 0.0, p50, p95: p99, p99, max };
-    let record = Record::spread(PART, &name, "ms", spread).note(NOTE);
+    let [min, p50, p95] = [stage.min_ns, stage.p50_ns, stage.p95_ns].map(ms);
+    let [p99, max] = [stage.p99_ns, stage.max_ns].map(ms);
+    let record = Record::spread(PART, &name, "ms", Spread { count: stage.count, min, p50, p95, p99, max });
     match stage.target_ns {
         Some(target) => record.target(Target::AtMost(ms(target))),
         None => record,

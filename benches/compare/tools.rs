@@ -2,7 +2,7 @@
 
 use std::{
     error::Error,
-    fs::File,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
@@ -103,6 +103,8 @@ pub(crate) struct Session {
     /// Processes at the near and at the far end; those below them count too.
     pub(crate) near: Vec<u32>,
     pub(crate) far: Vec<u32>,
+    /// What it keeps on the disk, which goes with it: passes of a gigabyte add up.
+    cache: PathBuf,
     kind: Kind,
 }
 
@@ -123,26 +125,28 @@ impl Session {
     /// # Errors
     /// What the tool says.
     pub(crate) fn start(tool: Tool, services: &Services) -> Result<Session, Failed> {
+        let cache = services.place().folder("cache")?;
         match tool {
             Tool::Local => Ok(Session {
                 path: services.root().to_owned(),
                 near: Vec::new(),
                 far: Vec::new(),
+                cache,
                 kind: Kind::Plain,
             }),
             Tool::Wormhole => {
                 let host = services.host.as_ref().ok_or("no host")?;
-                let mount = host.mount(&[])?;
+                let mount = host.mount_with_cache(&cache, &[])?;
                 let (path, near) = (mount.path().to_owned(), vec![mount.pid()]);
-                Ok(Session { path, near, far: vec![host.pid()], kind: Kind::Ours(mount) })
+                Ok(Session { path, near, far: vec![host.pid()], cache, kind: Kind::Ours(mount) })
             }
-            _ => Session::of_rival(tool, services),
+            _ => Session::of_rival(tool, services, cache),
         }
     }
 
-    fn of_rival(tool: Tool, services: &Services) -> Result<Session, Failed> {
+    fn of_rival(tool: Tool, services: &Services, cache: PathBuf) -> Result<Session, Failed> {
         let path = services.place().folder("mount")?;
-        let (mut command, far) = command(tool, services, &path)?;
+        let (mut command, far) = command(tool, services, &cache, &path)?;
         let log = services.place().path().join(format!("{}.err", tool.name()));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
         let daemon = Daemon::spawn(&mut command)?;
@@ -156,7 +160,7 @@ impl Session {
             thread::sleep(LOOK_EVERY); // clock: no event tells of it
         }
         let near = vec![daemon.pid()];
-        Ok(Session { path, near, far, kind: Kind::Rival { unmount, daemon } })
+        Ok(Session { path, near, far, cache, kind: Kind::Rival { unmount, daemon } })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -181,7 +185,7 @@ impl Session {
 
     /// Unmounts and waits for the near end to go.
     pub(crate) fn end(self) -> Result<(), Failed> {
-        match self.kind {
+        let ended = match self.kind {
             Kind::Plain => Ok(()),
             Kind::Ours(mount) => mount.end(),
             Kind::Rival { unmount, daemon } => {
@@ -190,7 +194,9 @@ impl Session {
                 let _ = daemon.end();
                 Ok(())
             }
-        }
+        };
+        fs::remove_dir_all(&self.cache)?;
+        ended
     }
 }
 
@@ -209,7 +215,12 @@ fn unmount(path: &Path) {
 }
 
 /// What mounts, and the processes at its far end.
-fn command(tool: Tool, services: &Services, path: &Path) -> Result<(Command, Vec<u32>), Failed> {
+fn command(
+    tool: Tool,
+    services: &Services,
+    cache: &Path,
+    path: &Path,
+) -> Result<(Command, Vec<u32>), Failed> {
     let sshd = || services.sshd.as_ref().ok_or("no sshd");
     let user = User::from_uid(geteuid())?.ok_or("a user without a name")?.name;
     let root = services.root();
@@ -220,7 +231,7 @@ fn command(tool: Tool, services: &Services, path: &Path) -> Result<(Command, Vec
         }
         Tool::RcloneSftp => {
             let service = sshd()?;
-            let mut command = rclone(services, path, &format!(":sftp:{}", root.display()))?;
+            let mut command = rclone(cache, path, &format!(":sftp:{}", root.display()));
             command.args(["--sftp-host", &service.address().ip().to_string()]);
             command.args(["--sftp-port", &service.address().port().to_string(), "--sftp-user", &user]);
             command.arg("--sftp-key-file").arg(services.key());
@@ -228,7 +239,7 @@ fn command(tool: Tool, services: &Services, path: &Path) -> Result<(Command, Vec
         }
         Tool::RcloneWebdav => {
             let service = services.webdav.as_ref().ok_or("no webdav server")?;
-            let mut command = rclone(services, path, ":webdav:")?;
+            let mut command = rclone(cache, path, ":webdav:");
             command.args(["--webdav-url", &format!("http://{}", service.address())]);
             command.args(["--webdav-vendor", "other"]);
             (command, vec![service.pid()])
@@ -266,8 +277,7 @@ fn sshfs(tool: Tool, service: &Service, services: &Services, user: &str, path: &
     command
 }
 
-fn rclone(services: &Services, path: &Path, remote: &str) -> Result<Command, Failed> {
-    let cache = services.place().folder("rclone-cache")?;
+fn rclone(cache: &Path, path: &Path, remote: &str) -> Command {
     let mut command = Command::new("rclone");
     command.args([
         "mount",
@@ -279,5 +289,5 @@ fn rclone(services: &Services, path: &Path, remote: &str) -> Result<Command, Fai
         "--cache-dir",
     ]);
     command.arg(cache).arg(remote).arg(path);
-    Ok(command)
+    command
 }

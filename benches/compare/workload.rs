@@ -324,7 +324,11 @@ fn verify(at: &Path, source: &Path, paths: &Paths, until: Until) -> io::Result<O
             is_cut = true;
             break;
         }
-        if hash(&at.join(path), until)? != hash(&source.join(path), until)? {
+        let (Some(got), Some(own)) = (hash(&at.join(path), until)?, hash(&source.join(path), until)?) else {
+            is_cut = true;
+            break;
+        };
+        if got != own {
             let why = format!("{} has other bytes than its source", path.display());
             return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         }
@@ -335,7 +339,7 @@ fn verify(at: &Path, source: &Path, paths: &Paths, until: Until) -> io::Result<O
     Ok(outcome(vec![figure], 0, is_cut))
 }
 
-/// Of a whole file; cut short where the time is over, which then differs from any whole one.
+/// Of a whole file; `None` where the time was over before its end.
 fn hash(path: &Path, until: Until) -> io::Result<Option<blake3::Hash>> {
     let (mut file, mut buffer, mut hasher) = (File::open(path)?, vec![0; MIB], blake3::Hasher::new());
     while !until.is_over() {

@@ -12,6 +12,8 @@ use nix::unistd::{SysconfVar, sysconf};
 
 /// Between two looks at resident memory.
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
+/// Looks at memory from one look at which processes there are to the next.
+const LOOKS_A_TREE: u32 = 10;
 /// Children of children of children: deeper than any program here.
 const DEPTH_MAX: usize = 4;
 
@@ -129,53 +131,67 @@ impl Used {
 pub struct Sampler {
     stop: Sender<()>,
     thread: JoinHandle<Vec<u64>>,
+    roots: Vec<Vec<u32>>,
     groups: Vec<Vec<u32>>,
     cpu_before: Vec<Duration>,
     start: Instant,
 }
 
 impl Sampler {
-    /// Of these groups, and of the processes that are below them now.
+    /// Of these groups, and of the processes below them.
     ///
     /// # Errors
     /// Without /proc.
     pub fn start(groups: &[&[u32]]) -> io::Result<Sampler> {
-        let mut whole = Vec::with_capacity(groups.len());
-        for pids in groups {
-            let mut all = pids.to_vec();
-            for &pid in *pids {
-                all.extend(children(pid)?);
-            }
-            whole.push(all);
-        }
+        let roots: Vec<Vec<u32>> = groups.iter().map(|pids| pids.to_vec()).collect();
+        let whole = trees(&roots)?;
         let (stop, stopped) = channel();
-        let sampled = whole.clone();
+        let (mut sampled, tops) = (whole.clone(), roots.clone());
         let thread = thread::Builder::new().name("sampler".into()).spawn(move || {
             let mut most = vec![0; sampled.len()];
-            loop {
+            for nth in 1_u32.. {
+                // Servers start a process a connection while they are looked at.
+                if nth.is_multiple_of(LOOKS_A_TREE) {
+                    sampled = trees(&tops).unwrap_or(sampled);
+                }
                 for (most, pids) in most.iter_mut().zip(&sampled) {
                     *most = (*most).max(sum(pids).0);
                 }
                 if stopped.recv_timeout(SAMPLE_EVERY) != Err(RecvTimeoutError::Timeout) {
-                    return most;
+                    break;
                 }
             }
+            most
         })?;
         let cpu_before = whole.iter().map(|pids| sum(pids).1).collect();
         // clock: measures
-        Ok(Sampler { stop, thread, groups: whole, cpu_before, start: Instant::now() })
+        Ok(Sampler { stop, thread, roots, groups: whole, cpu_before, start: Instant::now() })
     }
 
-    /// What each group used since the start. Those that ended meanwhile count for nothing.
+    /// What each group used since the start, with those that came below it meanwhile. Those that ended count where whoever
+    /// is above them waited for them.
     pub fn stop(self) -> Vec<Used> {
         let time = self.start.elapsed();
-        let cpu_after: Vec<Duration> = self.groups.iter().map(|pids| sum(pids).1).collect();
+        let now = trees(&self.roots).unwrap_or(self.groups);
+        let cpu_after: Vec<Duration> = now.iter().map(|pids| sum(pids).1).collect();
         // It has ended only by a panic of its own, and `join` tells of that.
         let _ = self.stop.send(());
         let most = self.thread.join().expect("the sampler does not panic");
         let cpu = cpu_after.iter().zip(&self.cpu_before).map(|(after, before)| after.saturating_sub(*before));
         most.into_iter().zip(cpu).map(|(rss_max_bytes, cpu)| Used { rss_max_bytes, cpu, time }).collect()
     }
+}
+
+/// Each group with all that is below it.
+fn trees(roots: &[Vec<u32>]) -> io::Result<Vec<Vec<u32>>> {
+    let tree = |pids: &Vec<u32>| {
+        let mut all = pids.clone();
+        for &pid in pids {
+            all.extend(children(pid)?);
+        }
+        Ok(all)
+    };
+    roots.iter().map(tree).collect()
 }
 
 /// Resident bytes and processor time of these.

@@ -18,8 +18,14 @@ pub struct StageStatus {
     pub stage: String,
     /// How often it was passed.
     pub count: u64,
+    /// The quickest of them, in nanoseconds and to an eighth.
+    #[serde(default)]
+    pub min_ns: u64,
     /// Half of them took no longer than this, in nanoseconds and to an eighth.
     pub p50_ns: u64,
+    /// 95 of 100 of them.
+    #[serde(default)]
+    pub p95_ns: u64,
     /// 99 of 100 of them.
     pub p99_ns: u64,
     /// All of them.
@@ -34,7 +40,9 @@ impl StageStatus {
         StageStatus {
             stage: stage.to_owned(),
             count: counts.count(),
+            min_ns: nanos(counts.quantile(0)),
             p50_ns: nanos(counts.quantile(500)),
+            p95_ns: nanos(counts.quantile(950)),
             p99_ns: nanos(counts.quantile(990)),
             max_ns: nanos(counts.max()),
             target_ns: target.map(nanos),
@@ -54,7 +62,7 @@ pub(crate) fn of_host(counts: &StageCounts) -> Vec<StageStatus> {
 /// A table with a head, a stage a line; for the eyes.
 pub fn write_table(out: &mut impl Write, title: &str, stages: &[StageStatus]) -> fmt::Result {
     writeln!(out, "{title:<24}{:>10}{:>10}{:>10}{:>10}{:>10}", "COUNT", "P50", "P99", "MAX", "TARGET")?;
-    for StageStatus { stage, count, p50_ns, p99_ns, max_ns, target_ns } in stages {
+    for StageStatus { stage, count, p50_ns, p99_ns, max_ns, target_ns, .. } in stages {
         let target = target_ns.map_or("-".to_owned(), |target| format!("< {}", shown(target)));
         let [p50, p99, max] = [p50_ns, p99_ns, max_ns].map(|&time| shown(time));
         writeln!(out, "  {stage:<22}{count:>10}{p50:>10}{p99:>10}{max:>10}{target:>10}")?;

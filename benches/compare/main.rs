@@ -22,7 +22,6 @@ use pass::Pass;
 use plan::Plan;
 use results::Results;
 use services::Services;
-use tools::Tool;
 use wormhole_benches::undo;
 
 const HELP: &str = "\

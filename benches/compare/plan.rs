@@ -49,6 +49,11 @@ impl Plan {
             is_quick,
         }))
     }
+
+    /// Whether the link is one of those that the targets of a LAN do not hold for.
+    pub(crate) fn is_across_wan(&self) -> bool {
+        self.route.name().starts_with("wan")
+    }
 }
 
 fn known<T: Copy>(what: &str, name: &str, all: &[T], name_of: fn(T) -> &'static str) -> Result<T, String> {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, error::Error, fmt::Write as _};
 use wormhole_benches::{
     figures::Figures,
     latency::Latency,
-    record::{Record, Spread},
+    record::{Record, Spread, Target},
     route::Route,
 };
 
@@ -145,7 +145,11 @@ impl Results {
                 Record::absent(PART, name, unit, "")
             }
         };
-        record.tool(tool.name()).link(self.plan.route.name()).cache(cache).note(note)
+        let record = record.tool(tool.name()).link(self.plan.route.name()).cache(cache).note(note);
+        match target(name) {
+            Some(target) if tool == Tool::Wormhole && !self.plan.is_across_wan() => record.target(target),
+            _ => record,
+        }
     }
 
     /// Tools side by side, and who is best of those that cross a network.
@@ -211,6 +215,17 @@ fn cost(workload: Workload) -> Option<Key> {
         Workload::Streams => Some(("four_streams_cpu", "", "CPU-s/GiB")),
         Workload::Small => Some(("small_files_cpu", "", "CPU-s/GiB")),
         Workload::SmallTogether => Some(("small_files_16_threads_cpu", "", "CPU-s/GiB")),
+        _ => None,
+    }
+}
+
+/// What TARGETS.md promises on a LAN or better, "Primary metrics" and "Baselines".
+fn target(row: &str) -> Option<Target> {
+    match row {
+        "seq_read_1gb" => Some(Target::AtLeast(100.0)),
+        "first_byte_cold" | "readdir_1000" => Some(Target::AtMost(100.0)),
+        "first_byte_warm" | "stat_latency" => Some(Target::AtMost(10.0)),
+        "peak_rss_mount" | "peak_rss_host" => Some(Target::AtMost(200.0)),
         _ => None,
     }
 }

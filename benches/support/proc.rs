@@ -189,7 +189,7 @@ fn trees(roots: &[Vec<u32>]) -> io::Result<Vec<Vec<u32>>> {
         for &pid in pids {
             all.extend(children(pid)?);
         }
-        Ok(all)
+        Ok::<_, io::Error>(all)
     };
     roots.iter().map(tree).collect()
 }

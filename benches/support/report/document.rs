@@ -54,6 +54,8 @@ impl Document {
     /// What a reader must know: wide spreads of runs, notes.
     pub(super) fn anomalies(&self) -> Vec<String> {
         let mut lines = Vec::new();
+        // Each once, with the first figure it is of and how many more.
+        let mut notes: Vec<(&str, String, usize)> = Vec::new();
         for record in self.records.iter().filter(|record| record.part != "stages") {
             let title = format!("{} {} {} {}", record.name, record.tool, record.link, record.cache);
             let title = title.trim_end();
@@ -63,10 +65,16 @@ impl Document {
                 lines.push(format!("{title}: runs differ by {percent:.0} % ({min} to {max} {unit})"));
             }
             if record.is_measured() && !record.note.is_empty() {
-                lines.push(format!("{title}: {}", record.note));
+                match notes.iter_mut().find(|(note, ..)| *note == record.note) {
+                    Some((.., more)) => *more += 1,
+                    None => notes.push((record.note.as_str(), title.to_owned(), 0)),
+                }
             }
         }
-        lines.dedup();
+        lines.extend(notes.into_iter().map(|(note, title, more)| match more {
+            0 => format!("{title}: {note}"),
+            _ => format!("{title} and {more} more: {note}"),
+        }));
         lines
     }
 }

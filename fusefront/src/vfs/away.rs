@@ -205,8 +205,9 @@ impl Vfs {
         }
         state.nodes.pin(node)?;
         let reader = self.0.reads.open(content, Arc::new(location));
-        let handle = state.handles.add_file(OpenFile { node, reader });
-        Ok(Opened { handle, keep_pages: true, filled: None })
+        let keep_pages = !state.handles.is_dropping(node);
+        let handle = state.handles.add_file(OpenFile::new(node, reader, keep_pages));
+        Ok(Opened { handle, keep_pages, filled: None })
     }
 }
 

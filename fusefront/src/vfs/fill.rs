@@ -56,6 +56,9 @@ impl Vfs {
     /// then it is hashed. Ends what [`Filling::begin`] began.
     pub(super) fn fill(&self, node: NodeId, handle: HandleId) -> Option<Served> {
         let filled = self.try_fill(node, handle);
+        if let (Some(_), Ok(file)) = (&filled, self.file(handle)) {
+            file.note_dropped();
+        }
         self.0.filling.end(node);
         filled
     }

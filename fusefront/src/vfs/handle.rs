@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use slab::Slab;
@@ -24,6 +27,20 @@ pub struct OpenFile {
     pub node: NodeId,
     /// Reads its contents, which know their version and whether they are stale.
     pub reader: Arc<Reader>,
+    /// Whether the kernel was told with its open to drop the file's pages, and is not known to have done so.
+    drops: AtomicBool,
+}
+
+impl OpenFile {
+    /// A file whose open keeps the kernel's pages, or drops them.
+    pub fn new(node: NodeId, reader: Arc<Reader>, keeps_pages: bool) -> OpenFile {
+        OpenFile { node, reader, drops: AtomicBool::new(!keeps_pages) }
+    }
+
+    /// The kernel has the answer to its open, or all of its pages: none of before is left.
+    pub fn note_dropped(&self) {
+        self.drops.store(false, Relaxed);
+    }
 }
 
 /// Where an open file is: by its node's latest name, for as long as the node lives.
@@ -100,6 +117,12 @@ impl Handles {
     /// The open files of a node.
     pub fn of_node(&self, node: NodeId) -> impl Iterator<Item = &Arc<OpenFile>> {
         self.by_node.range((node, 0)..=(node, usize::MAX)).filter_map(|(_, key)| self.files.get(*key))
+    }
+
+    /// Whether the kernel is told with the open of one of a node's files to drop its pages, and may not have done so. An
+    /// answer on its way may be overtaken by the next: that one must not have the pages kept.
+    pub fn is_dropping(&self, node: NodeId) -> bool {
+        self.of_node(node).any(|file| file.drops.load(Relaxed))
     }
 
     /// The nodes of all open files and directories, each as often as it is open.

@@ -187,6 +187,7 @@ impl Vfs {
     /// [`VfsError::BadHandle`], [`VfsError::Stale`].
     pub fn read_cached(&self, handle: HandleId, extent: Extent) -> Result<Option<Served>, VfsError> {
         let file = self.file(handle)?;
+        file.note_dropped();
         if file.reader.content().is_stale() {
             return Err(VfsError::Stale);
         }
@@ -282,7 +283,7 @@ impl State {
         let (content, keep_pages) = self.contents_for(node, &attr, mount)?;
         let reader = mount.reads.open(content, Arc::new(location));
         let outdated = self.tell(node, attr);
-        let handle = self.handles.add_file(OpenFile { node, reader });
+        let handle = self.handles.add_file(OpenFile::new(node, reader, keep_pages));
         Ok((Opened { handle, keep_pages, filled: None }, outdated))
     }
 
@@ -302,6 +303,7 @@ impl State {
         let version = attr.version();
         let held = self.nodes.content(node).filter(|content| !content.is_stale());
         let pages = self.nodes.open_pages(node, version, attr.settled)?;
+        let pages = if pages == Pages::Keep && self.handles.is_dropping(node) { Pages::Drop } else { pages };
         if pages == Pages::Replaced {
             for file in self.handles.of_node(node) {
                 let content = file.reader.content();

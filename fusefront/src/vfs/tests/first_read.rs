@@ -113,3 +113,19 @@ fn an_open_of_what_changed_lately_asks_the_host_in_spite_of_a_lease() {
     assert!(!from_memory(node));
     assert!(from_memory(other));
 }
+
+#[test]
+fn no_open_keeps_pages_that_another_one_has_just_told_the_kernel_to_drop() {
+    let rig = Rig::new();
+    rig.write("a", b"first");
+    rig.settle("a");
+    let node = rig.lookup(NodeId::ROOT, "a").unwrap().node;
+    let first = rig.open(node).unwrap();
+    assert!(!first.keep_pages, "there may be any");
+    let second = rig.open(node).unwrap();
+    assert!(!second.keep_pages, "the answer to it may come before that to the first");
+    // The kernel reads by the first: it has the answer, and dropped what there was.
+    assert_eq!(rig.read(first.handle, 0, 100).unwrap(), b"first"[..]);
+    rig.vfs.release(second.handle);
+    assert!(rig.open(node).unwrap().keep_pages);
+}

@@ -130,6 +130,7 @@ fn hundred_sessions(group: &mut Group<'_>) {
 /// A host, a mount and files of it that are open.
 struct Open {
     // In the order to close them.
+    #[expect(dead_code, reason = "kept open")]
     files: Vec<File>,
     mount: MountApart,
     host: Served,
@@ -139,12 +140,11 @@ struct Open {
 fn five_hundred_files(group: &mut Group<'_>) {
     let files = Files { count: FIVE_HUNDRED, bytes: Scale::of_this_run().bytes(1 << 20) };
     group.throughput(Throughput::Bytes(files.bytes * FIVE_HUNDRED as u64));
-    let mut open: Option<Open> = None;
+    let (mut open, mut passes): (Option<Open>, _) = (None, Passes::default());
     group.bench_function(format!("500_files_open_and_read/{}KiB_each", files.bytes >> 10), |b| {
         let folder = corpus().folder(files).expect("room for the files");
-        b.iter_custom(|passes| {
-            let mut total = Duration::ZERO;
-            for _ in 0..passes {
+        b.iter_custom(|count| {
+            passes.run(count, || {
                 drop(open.take());
                 let host = serve();
                 let mount = MountApart::start(host.ticket())
@@ -153,22 +153,26 @@ fn five_hundred_files(group: &mut Group<'_>) {
                 let paths: Vec<_> = (0..FIVE_HUNDRED).map(|at| folder.join(corpus::name(at))).collect();
                 let start = Instant::now();
                 let handles = read_open(&paths, files.bytes).expect("a healthy mount");
-                total += start.elapsed();
+                let took = start.elapsed();
                 open = Some(Open { files: handles, mount, host });
-            }
-            total
+                took
+            })
         });
     });
     let Some(mut open) = open else { return };
-    report("reading", &open.mount.usage(), &open.host.usage(), 200.0);
+    let mut book = Book::open(PART);
+    book.add("files_500_open_and_read", "MB/s", &passes.rates(files.bytes * FIVE_HUNDRED as u64), |record| {
+        record.cache("cold").note(format!("in sum; {} KiB each", files.bytes >> 10))
+    });
+    report(&mut book, "reading", (&open.mount.usage(), &open.host.usage()), 200.0);
     let fetched = open.mount.host_bytes().expect("a mount that lives") as f64;
     let ratio = fetched / (files.bytes * FIVE_HUNDRED as u64) as f64;
-    say("500 files, reading: bytes fetched for each byte read", ratio, FETCHED_PER_BYTE_MAX, "");
+    let row = "files_500_reading_fetched_per_byte";
+    tell(&mut book, row, (ratio, FETCHED_PER_BYTE_MAX, "bytes"));
     assert!(ratio < FETCHED_PER_BYTE_MAX, "{ratio:.2} bytes fetched for each byte of 500 files");
     if run::is_measured() && Scale::of_this_run() == Scale::Full {
-        idle(&open);
+        idle(&mut book, &open);
     }
-    drop(open.files);
 }
 
 fn read_open(paths: &[PathBuf], bytes: u64) -> io::Result<Vec<File>> {
@@ -194,23 +198,33 @@ fn read_open(paths: &[PathBuf], bytes: u64) -> io::Result<Vec<File>> {
 }
 
 /// What host and mount use while 500 files are open and nobody reads.
-fn idle(open: &Open) {
+fn idle(book: &mut Book, open: &Open) {
     process::idle(IDLE.0);
     let cpu = || Some((open.mount.usage().ok()?.cpu, open.host.usage().ok()?.cpu));
-    report("30 s idle", &open.mount.usage(), &open.host.usage(), 60.0);
+    report(book, "idle_30s", (&open.mount.usage(), &open.host.usage()), 60.0);
     let before = cpu();
     process::idle(IDLE.1);
     if let (Some((mount_before, host_before)), Some((mount, host))) = (before, cpu()) {
         let percent = |spent: Duration| 100.0 * spent.as_secs_f64() / IDLE.1.as_secs_f64();
-        say("500 files, 30 s idle: mount, processor time", percent(mount - mount_before), 1.0, "%");
-        say("500 files, 30 s idle: host, processor time", percent(host - host_before), 1.0, "%");
+        tell(book, "files_500_idle_30s_mount_cpu", (percent(mount - mount_before), 1.0, "%"));
+        tell(book, "files_500_idle_30s_host_cpu", (percent(host - host_before), 1.0, "%"));
     }
 }
 
-fn report(when: &str, mount: &io::Result<Usage>, host: &io::Result<Usage>, most_mib: f64) {
-    let resident = |usage: &io::Result<Usage>| usage.as_ref().map_or(f64::NAN, |usage| mib(usage.rss_bytes));
-    say(&format!("500 files, {when}: mount, resident"), resident(mount), most_mib, "MiB");
-    say(&format!("500 files, {when}: host, resident"), resident(host), most_mib, "MiB");
+/// Resident memory of a mount and its host.
+fn report(book: &mut Book, when: &str, usage: (&io::Result<Usage>, &io::Result<Usage>), most_mib: f64) {
+    for (side, usage) in [("mount", usage.0), ("host", usage.1)] {
+        if let Ok(usage) = usage {
+            let row = format!("files_500_{when}_{side}_memory");
+            tell(book, &row, (mib(usage.rss_bytes), most_mib, "MiB"));
+        }
+    }
+}
+
+/// Prints a figure and keeps it.
+fn tell(book: &mut Book, row: &str, (figure, most, unit): (f64, f64, &str)) {
+    say(row, figure, most, unit);
+    book.add(row, unit, &[figure], |record| record.target(Target::AtMost(most)));
 }
 
 fn mib(bytes: u64) -> f64 {

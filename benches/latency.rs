@@ -1,15 +1,16 @@
 //! How long single operations take on a real mount: host, QUIC and FUSE in this process, on loopback, encrypted.
 //!
 //! Criterion gets the time of many; the percentiles, printed at the end, are of single operations, at least 1,000 each.
-//! Cold: a file, or a page of it, that the mount has not seen; the host's page cache is warm. Warm: in the mount's memory
-//! (L1), not in the kernel's. Hot: the kernel answers by itself.
+//! Cold: a file, or a page of it, that the mount has not seen, in a folder of its own, so that no file beside it has it
+//! fetched ahead; the host's page cache is warm. Warm: in the mount's memory (L1), not in the kernel's. Hot: the kernel
+//! answers by itself.
 
 #![forbid(unsafe_code)]
 
 use std::{
     fs::{self, File},
     os::unix::fs::FileExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Mutex,
     thread,
     time::{Duration, Instant},
@@ -28,8 +29,12 @@ use wormhole_benches::{
     run::{self, Scale},
 };
 
-/// Files that no operation has touched yet, for one of each.
+/// A folder of small files, as a listing and warm operations need.
 const FILES: Files = Files { count: 1000, bytes: 64 << 10 };
+/// Folders, one file of each for one cold operation: a power of two.
+const FOLDERS: usize = 256;
+/// What is in each: too large to be fetched whole ahead, and most are left alone, so that no folder counts as read in full.
+const APART: Files = Files { count: 4, bytes: 128 << 10 };
 /// For pages that no operation has touched yet; a quarter of it with `--quick`.
 const FILE_BYTES: u64 = 1 << 30;
 
@@ -59,6 +64,12 @@ impl Bench {
         let folder = self.corpus.folder(FILES).expect("room for the files");
         self.rig.remount().expect("a mount that worked before");
         self.rig.mountpoint().join(folder)
+    }
+
+    fn apart(&mut self) -> PathBuf {
+        let folders = self.corpus.folders(FOLDERS, APART).expect("room for the files");
+        self.rig.remount().expect("a mount that worked before");
+        self.rig.mountpoint().join(folders)
     }
 
     fn file(&mut self, bytes: u64) -> PathBuf {
@@ -93,30 +104,44 @@ fn keep(latency: &Latency, (name, cache): (&str, &str), most: Option<Duration>) 
     });
 }
 
-/// Files of the folder, one after the other; a fresh mount when all have been used.
+/// Files in folders of their own, in no order; a fresh mount when all folders have been used.
+#[derive(Default)]
 struct Untouched {
-    next: usize,
+    root: Option<PathBuf>,
+    turn: usize,
 }
 
 impl Untouched {
-    fn next(&mut self, bench: &mut Bench, folder: &Path) -> PathBuf {
-        if self.next == FILES.count {
-            bench.rig.remount().expect("a mount that worked before");
-            self.next = 0;
+    /// The next one. The way to it is known to the mount and to the kernel, itself it is not.
+    fn next(&mut self, bench: &mut Option<Bench>) -> PathBuf {
+        if self.turn == FOLDERS {
+            self.check(bench.as_ref());
+            (self.root, self.turn) = (None, 0);
         }
-        self.next += 1;
-        folder.join(corpus::name(self.next - 1))
+        let root = self.root.get_or_insert_with(|| bench.get_or_insert_with(Bench::new).apart());
+        // Triangular numbers meet each of a power of two once, and no two steps are the same.
+        let folder = root.join(corpus::folder_name(self.turn * (self.turn + 1) / 2 % FOLDERS));
+        fs::metadata(&folder).expect("the folder is there");
+        self.turn += 1;
+        folder.join(corpus::name(self.turn % APART.count))
+    }
+
+    /// That the host was asked for each, and that nothing was fetched for others.
+    fn check(&self, bench: Option<&Bench>) {
+        if let (Some(bench), Some(_)) = (bench, &self.root) {
+            let report = bench.rig.report();
+            assert!(report.metadata_requests >= self.turn as u64, "names were known: {report:?}");
+            assert_eq!(report.reads.scan_bytes, 0, "files were fetched ahead: {report:?}");
+        }
     }
 }
 
 fn first_byte_cold(c: &mut Criterion, bench: &mut Option<Bench>) {
     let mut whole = Latency::new("latency/first_byte_cold/open_and_read", Some(FIRST_BYTE_COLD));
     let mut read = Latency::new("latency/first_byte_cold/read", Some(FIRST_BYTE_COLD));
-    let (mut folder, mut untouched) = (None, Untouched { next: 0 });
+    let mut untouched = Untouched::default();
     case(c, &mut whole, |whole| {
-        let bench = bench.get_or_insert_with(Bench::new);
-        let folder = folder.get_or_insert_with(|| bench.files());
-        let path = untouched.next(bench, folder);
+        let path = untouched.next(bench);
         let mut byte = [0];
         let start = Instant::now();
         let file = File::open(path).expect("the file is there");
@@ -125,6 +150,7 @@ fn first_byte_cold(c: &mut Criterion, bench: &mut Option<Bench>) {
         whole.record(took);
         took
     });
+    untouched.check(bench.as_ref());
     read.print();
     keep(&whole, ("first_byte_cold", "cold"), Some(FIRST_BYTE_COLD));
     keep(&read, ("first_byte_cold_read_alone", "cold"), Some(FIRST_BYTE_COLD));
@@ -214,17 +240,16 @@ fn random_cold_together(c: &mut Criterion, bench: &mut Option<Bench>) {
 
 fn stat_cold(c: &mut Criterion, bench: &mut Option<Bench>) {
     let mut latency = Latency::new("latency/stat_cold", Some(STAT));
-    let (mut folder, mut untouched) = (None, Untouched { next: 0 });
+    let mut untouched = Untouched::default();
     case(c, &mut latency, |latency| {
-        let bench = bench.get_or_insert_with(Bench::new);
-        let folder = folder.get_or_insert_with(|| bench.files());
-        let path = untouched.next(bench, folder);
+        let path = untouched.next(bench);
         let start = Instant::now();
         fs::metadata(path).expect("the file is there");
         let took = start.elapsed();
         latency.record(took);
         took
     });
+    untouched.check(bench.as_ref());
     keep(&latency, ("stat_latency", "cold"), Some(STAT));
 }
 
@@ -244,9 +269,9 @@ fn stat_hot(c: &mut Criterion, bench: &mut Option<Bench>) {
     keep(&latency, ("stat_latency", "hot"), Some(STAT));
 }
 
-/// All names of a folder, from its open to its end: nothing of it is cached, so each is cold.
+/// All names of a folder that was listed before, from its open to its end. `metadata/readdir_1000` lists it on fresh mounts.
 fn readdir(c: &mut Criterion, bench: &mut Option<Bench>) {
-    let mut latency = Latency::new("latency/readdir_1000", Some(LISTING));
+    let mut latency = Latency::new("latency/readdir_1000_warm", Some(LISTING));
     let mut folder = None;
     case(c, &mut latency, |latency| {
         let folder = folder.get_or_insert_with(|| bench.get_or_insert_with(Bench::new).files());

@@ -70,23 +70,50 @@ impl Corpus {
     pub fn folder(&self, files: Files) -> io::Result<PathBuf> {
         let folder = PathBuf::from(format!("{}-files-{}KiB", files.count, files.bytes >> 10));
         let path = self.root.join(&folder);
-        let is_whole = |path: &Path| fs::metadata(path).is_ok_and(|found| found.len() == files.bytes);
-        // The last one is written last.
-        if !is_whole(&path.join(name(files.count - 1))) {
-            fs::create_dir_all(&path)?;
-            for at in 0..files.count {
-                write_pattern(&path.join(name(at)), files.bytes)?;
-            }
-        }
-        // Of empty files nothing is read.
-        if files.bytes > 0 {
-            for at in 0..files.count {
-                warm(&path.join(name(at)))?;
-            }
-            settle(&path.join(name(files.count - 1)))?;
-        }
+        fill(&path, files)?;
+        settle_all(&path, files)?;
         Ok(folder)
     }
+
+    /// A folder of `count` folders, named by [`folder_name`], of files each, as [`Corpus::folder`].
+    ///
+    /// # Errors
+    /// What the file system says: no room.
+    pub fn folders(&self, count: usize, files: Files) -> io::Result<PathBuf> {
+        let folder =
+            PathBuf::from(format!("{count}-folders-of-{}-files-{}KiB", files.count, files.bytes >> 10));
+        let path = self.root.join(&folder);
+        for at in 0..count {
+            fill(&path.join(folder_name(at)), files)?;
+        }
+        settle_all(&path.join(folder_name(count - 1)), files)?;
+        Ok(folder)
+    }
+}
+
+/// Writes the files that are not there yet, and reads all once.
+fn fill(folder: &Path, files: Files) -> io::Result<()> {
+    let is_whole = |path: &Path| fs::metadata(path).is_ok_and(|found| found.len() == files.bytes);
+    // The last one is written last.
+    if !is_whole(&folder.join(name(files.count - 1))) {
+        fs::create_dir_all(folder)?;
+        for at in 0..files.count {
+            write_pattern(&folder.join(name(at)), files.bytes)?;
+        }
+    }
+    // Of empty files nothing is read.
+    let read = if files.bytes > 0 { files.count } else { 0 };
+    (0..read).try_for_each(|at| warm(&folder.join(name(at))))
+}
+
+/// Waits for the file of the folder that was written last.
+fn settle_all(folder: &Path, files: Files) -> io::Result<()> {
+    if files.bytes > 0 { settle(&folder.join(name(files.count - 1))) } else { Ok(()) }
+}
+
+/// The name of a folder of [`Corpus::folders`].
+pub fn folder_name(at: usize) -> String {
+    format!("scene {at:03}")
 }
 
 /// The name of a file of a folder.

@@ -31,7 +31,7 @@ use wormhole_benches::{
     Corpus, Rig, access,
     book::{Book, Passes, beside, median},
     ceiling,
-    record::Target,
+    record::{Record, Target},
     run::Scale,
 };
 
@@ -236,6 +236,7 @@ fn reads(c: &mut Criterion) {
         };
         let row = |name: &str| format!("l2_read_{name}_{}", size.to_lowercase());
         let disk = median(&run("ceiling_sequential", &|made| made.read_plain(in_order(block))));
+        keep_disk(&mut book, &format!("disk_read_sequential_{}", size.to_lowercase()), disk, "MB/s");
         let first = run("first_sequential", &|made| made.read_first(in_order(block)));
         book.add(&row("first_sequential"), "MB/s", &first, |record| {
             beside(record.link("disk"), "disk", disk)
@@ -243,6 +244,7 @@ fn reads(c: &mut Criterion) {
         let again = run("sequential", &|made| made.read(in_order(block)));
         book.add(&row("sequential"), "MB/s", &again, |record| beside(record.link("disk"), "disk", disk));
         let disk = median(&run("ceiling_random", &|made| made.read_plain(anywhere(block, count))));
+        keep_disk(&mut book, &format!("disk_read_random_{}", size.to_lowercase()), disk, "MB/s");
         let random = run("random", &|made| made.read(anywhere(block, count)));
         book.add(&row("random"), "MB/s", &random, |record| beside(record.link("disk"), "disk", disk));
     }
@@ -251,9 +253,18 @@ fn reads(c: &mut Criterion) {
         case(&mut group, name, (&mut made, Filled::new), pass).per_second(RANDOM_READS)
     };
     let disk = median(&run("ceiling_random/4KiB", &|made| made.read_plain(anywhere(4096, RANDOM_READS))));
+    keep_disk(&mut book, "disk_read_random_4kb", disk, "IOPS");
     let random = run("random/4KiB", &|made| made.read(anywhere(4096, RANDOM_READS)));
     book.add("l2_read_random_4kb", "IOPS", &random, |record| beside(record.link("disk"), "disk", disk));
     group.finish();
+}
+
+/// What a plain file gives, as far as it was measured.
+fn keep_disk(book: &mut Book, row: &str, disk: Option<f64>, unit: &str) {
+    book.add(row, unit, disk.as_slice(), |record| Record {
+        tool: "local".into(),
+        ..record.link("disk").note("a plain file, the ceiling of the L2 row beside it")
+    });
 }
 
 /// A store that files are written into, each under a number of its own.

@@ -23,6 +23,7 @@ use wormhole_benches::{
     book::{Book, Passes},
     corpus::{self, Files},
     mounted_corpus, process,
+    record::Target,
     run::Scale,
 };
 
@@ -92,7 +93,7 @@ fn forget(table: &mut NodeTable, tree: &[Known]) {
 
 /// What a full table takes, and the longest lookup while it filled.
 #[expect(clippy::print_stdout, reason = "a bench's figures are its output")]
-fn measure_growth(tree: &[Known]) {
+fn measure_growth(book: &mut Book, tree: &[Known]) {
     let region = Region::new(ALLOCATOR);
     let (mut table, mut longest) = (empty_table(), Duration::ZERO);
     for known in tree {
@@ -107,6 +108,14 @@ fn measure_growth(tree: &[Known]) {
     };
     let (_, each) = held(&table);
     println!("metadata/nodes: {} of {each:.1} bytes each; the longest lookup {longest:.1?}", table.count());
+    let note = format!("{} nodes", table.count());
+    book.add("node_memory", "bytes", &[each], |record| {
+        record.link("memory").target(Target::AtMost(NODE_BYTES_MAX)).note(note.as_str())
+    });
+    book.add("node_look_up_longest", "ms", &[longest.as_secs_f64() * 1e3], |record| {
+        let most = GROWTH_PAUSE_MAX.as_secs_f64() * 1e3;
+        record.link("memory").target(Target::AtMost(most)).note(note.as_str())
+    });
     assert!(each <= NODE_BYTES_MAX, "{each:.1} bytes a node");
     // Once more as all others come and go, which leaves the tables as empty as they get.
     for pair in tree.chunks_exact(2).rev() {
@@ -129,15 +138,16 @@ fn nodes(c: &mut Criterion) {
     let mut group = c.benchmark_group("metadata/nodes");
     group.sample_size(10).sampling_mode(SamplingMode::Flat);
     group.throughput(Throughput::Elements(count));
-    let mut known = None;
-    let mut has_grown = false;
+    let (mut known, mut has_grown) = (None, false);
+    let mut book = Book::open("metadata");
+    let [mut new, mut again, mut gone] = [(); 3].map(|()| Passes::default());
     group.bench_function("look_up", |b| {
         let tree = known.get_or_insert_with(|| tree(count));
         if !std::mem::replace(&mut has_grown, true) {
-            measure_growth(tree);
+            measure_growth(&mut book, tree);
         }
         b.iter_custom(|times| {
-            timed(times, || {
+            new.run(times, || {
                 let mut table = empty_table();
                 let start = Instant::now();
                 fill(&mut table, tree);
@@ -152,7 +162,7 @@ fn nodes(c: &mut Criterion) {
         let mut table = empty_table();
         fill(&mut table, tree);
         b.iter_custom(|times| {
-            timed(times, || {
+            again.run(times, || {
                 let start = Instant::now();
                 fill(&mut table, tree);
                 start.elapsed()
@@ -162,7 +172,7 @@ fn nodes(c: &mut Criterion) {
     group.bench_function("forget", |b| {
         let tree = known.get_or_insert_with(|| tree(count));
         b.iter_custom(|times| {
-            timed(times, || {
+            gone.run(times, || {
                 let mut table = empty_table();
                 fill(&mut table, tree);
                 let start = Instant::now();
@@ -172,10 +182,9 @@ fn nodes(c: &mut Criterion) {
         });
     });
     group.finish();
-}
-
-fn timed(times: u64, mut once: impl FnMut() -> Duration) -> Duration {
-    (0..times).map(|_| once()).sum()
+    for (row, passes) in [("node_look_up", new), ("node_look_up_known", again), ("node_forget", gone)] {
+        book.add(row, "ops/s", &passes.per_second(count), |record| record.link("memory"));
+    }
 }
 
 /// The mount, made by the first case that runs.

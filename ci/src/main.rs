@@ -40,11 +40,12 @@ cargo ci <step>: Wormhole's checks, one command each
                  libFuzzer on every target of ci/fuzz, 10 s each; FILE runs one input again
   counts [--write]
                  instructions, copied bytes and system calls of core paths; 5 % above benches/counts.csv fails
+  benches        each case of cargo bench once, unmeasured, so that none rots
   report [PART...] [--quick] [--no-run] [--readme]
                  run what measures (suite, scenarios, scale, wan, compare), compose benches/reports/<date>
   dist           target/dist: release programs, completions, manual pages, sample configurations
   setup          what this machine lacks: C and C++ compiler, fusermount3, /dev/fuse (ci/setup.sh)
-  all            setup, lint, tidy, deps, asan, demo, counts, then test: what CI runs
+  all            setup, lint, tidy, deps, asan, demo, counts, benches, then test: what CI runs
 
 Start with `cargo ci demo`; before a commit run `cargo ci all`. ci/README.md says what each step proves.
 ";
@@ -60,6 +61,7 @@ enum Step {
     Asan,
     Fuzz(fuzz::Plan),
     Counts(counts::Plan),
+    Benches,
     Report(report::Plan),
     Dist,
     Setup,
@@ -81,6 +83,7 @@ impl Step {
             Some("fuzz") => return fuzz::Plan::parse(words).map(Self::Fuzz),
             Some("counts") => return counts::Plan::parse(words).map(Self::Counts),
             Some("report") => return report::Plan::parse(words).map(Self::Report),
+            Some("benches") => Self::Benches,
             Some("dist") => Self::Dist,
             Some("setup") => Self::Setup,
             Some("all") => Self::All,
@@ -103,6 +106,7 @@ impl Step {
             Self::Asan => step::asan(repo),
             Self::Fuzz(plan) => fuzz::run(repo, plan),
             Self::Counts(plan) => counts::run(repo, *plan),
+            Self::Benches => step::benches(repo),
             Self::Report(plan) => report::run(repo, plan),
             Self::Dist => dist::run(repo),
             Self::Setup => step::setup(repo),
@@ -125,6 +129,7 @@ fn all(repo: &Repo) -> Result<(), Failure> {
         ("asan", Step::Asan),
         ("demo", Step::Demo { folder: None }),
         ("counts", Step::Counts(counts::Plan::Check)),
+        ("benches", Step::Benches),
     ];
     let mut took = Vec::new();
     for (name, step) in before_test {
@@ -181,6 +186,7 @@ mod tests {
     fn unknown_step_and_extra_word_are_refused() {
         assert_eq!(parse(&["tests"]), Err("unknown step \"tests\"".into()));
         assert!(parse(&["lint", "now"]).is_err());
+        assert_eq!(parse(&["benches"]), Ok(Step::Benches));
     }
 
     #[test]

@@ -78,6 +78,16 @@ fn profiler(repo: &Repo) -> Result<(), Failure> {
     run(tests.args(["--lib", "--test", "it", "--", "profile", "sampler", "bench::"]))
 }
 
+/// Each case of `cargo bench` once, with the least it can do, by the profile of tests: shows that it runs, not how fast.
+pub(crate) fn benches(repo: &Repo) -> Result<(), Failure> {
+    let lacks_fuse = !Abilities::probe().fuse;
+    if lacks_fuse && !in_ci() {
+        eprintln!("ci: warning: benches mount for real, and /dev/fuse does not open: not run");
+        return Ok(());
+    }
+    run(cargo(repo).args(["test", "--quiet", "--package", "wormhole-benches", "--benches"]))
+}
+
 /// Whether a CI machine runs this, where what is missing is a failure.
 pub(crate) fn in_ci() -> bool {
     env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")

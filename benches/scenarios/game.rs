@@ -22,7 +22,8 @@ use crate::scene::{Failed, Scene, in_threads};
 pub(crate) const FOLDER: &str = "assets";
 const FOLDERS: u64 = 100;
 const FILES_EACH: u64 = 100;
-pub(crate) const ASSET_BYTES: u64 = 10_000;
+const ASSET_LEN: usize = 10_000;
+pub(crate) const ASSET_BYTES: u64 = ASSET_LEN as u64;
 const THREADS: [usize; 3] = [1, 8, 16];
 const LOAD_MS: f64 = 500.0;
 
@@ -98,7 +99,7 @@ pub(crate) fn bursts(count: u64) -> Vec<u64> {
 pub(crate) fn load(folder: &Path, order: &[u64], threads: usize) -> io::Result<f64> {
     let start = Instant::now(); // clock: measures
     in_threads(threads, order, |&nth| {
-        let mut asset = Vec::with_capacity(ASSET_BYTES as usize);
+        let mut asset = Vec::with_capacity(ASSET_LEN);
         File::open(folder.join(name(nth)))?.read_to_end(&mut asset)?;
         match asset.len() as u64 {
             ASSET_BYTES => Ok(()),

@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::run;
+use crate::run::{self, Scale};
 
 /// A figure: what was measured, of whom, where, and what it is held against.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -235,6 +235,9 @@ pub fn folder() -> io::Result<PathBuf> {
     Ok(run::target_folder()?.join("wormhole-records"))
 }
 
+/// What the note of a short run's figure begins with.
+const QUICK: &str = "short run: smaller or fewer than the row says";
+
 /// Writes the records of one part, and a line of each to standard output.
 pub struct Recorder {
     path: PathBuf,
@@ -267,21 +270,26 @@ impl Recorder {
         Ok(Recorder { path, former, lines: Vec::new() })
     }
 
-    /// Keeps a figure and prints it.
+    /// Keeps a figure and prints it. A figure of a short run (`--quick`) says so: its row is that of the full size.
     ///
     /// # Errors
     /// Of the file.
     #[expect(clippy::print_stdout, reason = "a bench's figures are its output")]
     pub fn add(&mut self, record: &Record) -> io::Result<()> {
+        let mut record = record.clone();
+        if Scale::of_this_run() == Scale::Quick && run::is_measured() {
+            let end = if record.note.is_empty() { "" } else { "; " };
+            record.note = format!("{QUICK}{end}{}", record.note);
+        }
         println!("{record}");
         let row = |record: &Record| {
             let Record { name, tool, link, cache, unit, .. } = record.clone();
             (name, tool, link, cache, unit)
         };
-        if let Some(at) = self.former.iter().position(|former| row(former) == row(record)) {
+        if let Some(at) = self.former.iter().position(|former| row(former) == row(&record)) {
             self.former.remove(at);
         }
-        self.lines.push(record.clone());
+        self.lines.push(record);
         let mut text = Vec::new();
         for line in self.former.iter().chain(&self.lines) {
             serde_json::to_writer(&mut text, line)?;

@@ -54,7 +54,7 @@ impl Profile {
         Ok(Profile { taken: Some(Arc::new(Taken { sampler, file, title, began: cpu_time() })) })
     }
 
-    /// Writes the file at each SIGUSR1, and when the profile is complete: after [`CPU_TIME_MAX`], sampling ends. Without
+    /// Writes the file at each SIGUSR1, and when the profile is complete: after 600 s of processor time, sampling ends. Without
     /// a profile, SIGUSR1 is a line in the log, and not the end of the process. Spawn it on a runtime with signals and
     /// time; it ends with that.
     pub async fn serve(self) {

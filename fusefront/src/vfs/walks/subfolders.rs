@@ -26,7 +26,7 @@ pub struct Subfolders {
 }
 
 impl Subfolders {
-    /// Those of a listing; `None` where they are more than [`SUBFOLDERS_MAX`].
+    /// Those of a listing; `None` where they are more than `SUBFOLDERS_MAX`.
     pub fn of(listing: &FolderListing) -> Option<Subfolders> {
         let count = u32::try_from(listing.len()).ok()?;
         let indices: Vec<u32> =

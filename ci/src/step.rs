@@ -64,9 +64,11 @@ pub(crate) fn test(repo: &Repo) -> Result<(), Failure> {
         Demand::Allow(Some(line)) => eprintln!("ci: warning: {line}"),
         Demand::Allow(None) => {}
     }
+    // Before the others, whose summary ends the output.
+    profiler(repo)?;
     announce(&tests);
     let status = tests.status().map_err(|why| format!("cannot run {}: {why}", words(&tests)))?;
-    if status.success() { profiler(repo) } else { Err(Failure::Shown) }
+    if status.success() { Ok(()) } else { Err(Failure::Shown) }
 }
 
 /// The tests of what the feature `pprof` adds.

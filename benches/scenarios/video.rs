@@ -24,7 +24,7 @@ use crate::scene::{Failed, Scene, TIME_MAX, mb_per_s};
 
 const FILM_BYTES: u64 = 50_000_000_000;
 /// 62.4 MB/s at 24 frames a second.
-const FRAME_BYTES: u64 = 2_600_000;
+const FRAME_BYTES: u64 = FRAME as u64;
 const FRAME: usize = 2_600_000;
 const PERIOD: Duration = Duration::from_nanos(1_000_000_000 / 24);
 const CONTENT: Content = Content { seed: 24 };

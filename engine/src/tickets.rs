@@ -22,7 +22,6 @@ use wire::{
     message::Hello,
 };
 
-pub use crate::config::TICKETS_MAX;
 pub(crate) use book::Book;
 pub use info::{TicketInfo, TicketSession, TicketState};
 pub(crate) use registry::{Record, Registry};

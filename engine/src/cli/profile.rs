@@ -66,7 +66,8 @@ impl Profile {
         loop {
             let end = tokio::select! {
                 _ = asked.recv() => End::Later,
-                _ = look.tick() => match &self.taken {
+                // Without a profile there is nothing to wake for.
+                _ = look.tick(), if self.taken.is_some() => match &self.taken {
                     Some(taken) if taken.is_complete() => End::Now,
                     _ => continue,
                 },

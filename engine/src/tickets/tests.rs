@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::TICKETS_MAX;
 
 const CHANNEL: [u8; 32] = [3; 32];
 

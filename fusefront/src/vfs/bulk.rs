@@ -10,7 +10,7 @@ use super::{
     dir::Pass,
     folders::FolderListing,
     inode::NodeId,
-    scan::{ENTRIES_MAX, FOLDERS_AHEAD_MAX, Fetch, Item, Next, Part, Shelf, Wish},
+    scan::{ENTRIES_MAX, FOLDERS_AHEAD_MAX, Fetch, Item, Next, Part, Scans, Shelf, Wish},
     walks::{Order, Subfolders},
 };
 use crate::{
@@ -29,23 +29,13 @@ impl Vfs {
             })
         };
         let Some((parent, dir, name)) = opened else { return };
-        let (wishes, let_go) = {
-            let mut scans = self.0.scans.lock();
-            (scans.opened((parent, dir), &name, Instant::now()), scans.take_let_go())
-        };
-        self.let_go(let_go);
-        self.grant(wishes);
+        self.grant(self.with_scans(|scans| scans.opened((parent, dir), &name, Instant::now())));
     }
 
     /// Takes note of a name that memory could not tell of: in a folder beside some that were read in full, more will follow.
     pub(super) fn note_miss(&self, dir: NodeId) {
         let Ok(parent) = self.0.state.lock().nodes.parent(dir) else { return };
-        let (wishes, let_go) = {
-            let mut scans = self.0.scans.lock();
-            (scans.looked_up((parent, dir), Instant::now()), scans.take_let_go())
-        };
-        self.let_go(let_go);
-        self.grant(wishes);
+        self.grant(self.with_scans(|scans| scans.looked_up((parent, dir), Instant::now())));
     }
 
     /// Ends the scans and walks of folders that were left, and calls off what they have on its way.
@@ -60,6 +50,16 @@ impl Vfs {
         }
         self.0.stats.scan_wasted_bytes.add(wasted);
         self.let_go(let_go);
+    }
+
+    /// Does something to the scans; then ends the hold on the folders that are not ahead any more by that.
+    fn with_scans<T>(&self, act: impl FnOnce(&mut Scans) -> T) -> T {
+        let (outcome, let_go) = {
+            let mut scans = self.0.scans.lock();
+            (act(&mut scans), scans.take_let_go())
+        };
+        self.let_go(let_go);
+        outcome
     }
 
     /// Ends the hold on the nodes of folders that are not ahead any more.
@@ -88,14 +88,12 @@ impl Vfs {
         let Some(listing) = self.listing_of(next.parent).await else { return };
         let Some(folders) = Subfolders::of(&listing) else { return };
         let (order, dirs) = self.0.state.lock().keep_following(&next, &listing, &folders);
-        let (taken, let_go) = {
-            let mut scans = self.0.scans.lock();
+        let taken = self.with_scans(|scans| {
             if let Some(order) = order {
                 scans.note_order(next.parent, order);
             }
-            (scans.expect(next.parent, &dirs, Instant::now()), scans.take_let_go())
-        };
-        self.let_go(let_go);
+            scans.expect(next.parent, &dirs, Instant::now())
+        });
         self.let_go(dirs.into_iter().filter(|dir| !taken.contains(dir)).collect());
         for dir in taken {
             let vfs = self.clone();
@@ -122,11 +120,7 @@ impl Vfs {
         let deadline = Instant::now() + self.0.reads.ahead_deadline();
         // A folder that cannot be listed is read as it is opened.
         let shelf = self.shelf(dir, deadline).await.ok().flatten();
-        let (wish, let_go) = {
-            let mut scans = self.0.scans.lock();
-            (scans.listed(dir, shelf.map(Arc::new), Instant::now()), scans.take_let_go())
-        };
-        self.let_go(let_go);
+        let wish = self.with_scans(|scans| scans.listed(dir, shelf.map(Arc::new), Instant::now()));
         if let Some(Wish::Fetch(dir, fetches)) = wish {
             self.fetch_for_scan(dir, &fetches);
         }

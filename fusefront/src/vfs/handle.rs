@@ -39,7 +39,10 @@ impl OpenFile {
 
     /// The kernel has the answer to its open, or all of its pages: none of before is left.
     pub fn note_dropped(&self) {
-        self.drops.store(false, Relaxed);
+        // Each read comes here, of two threads at once: what is shared is written the first time alone.
+        if self.drops.load(Relaxed) {
+            self.drops.store(false, Relaxed);
+        }
     }
 }
 

@@ -76,7 +76,8 @@ impl Vfs {
     }
 
     /// Opens a file at the version that memory knows under a lease, if that is settled, nothing else is held of it and no
-    /// push told of a change lately, since the next one may be on its way; also whether the kernel may have been told other attributes, which it is to drop before this is answered.
+    /// push told of a change lately, since the next one may be on its way; also whether the kernel may have been told other
+    /// attributes, which it is to drop before this is answered.
     pub fn open_cached(&self, node: NodeId, pages: KernelPages) -> Option<(Opened, bool)> {
         let mut state = self.0.state.lock();
         let attr = state.leased_attr(node).filter(|attr| attr.kind != FileKind::Directory && attr.settled)?;

@@ -1,7 +1,7 @@
 //! `cargo ci counts`: what repeats where times do not, against `benches/counts.csv`.
 //!
 //! Instructions of core paths (callgrind), bytes that each end copies and system calls that it makes for each MiB of a
-//! sequential read. A figure 5 % above its line (system calls: 25 %) fails; `--write` makes the lines what is measured now.
+//! sequential read. A figure 5 % above its line fails; `--write` makes the lines what is measured now.
 
 mod paths;
 mod table;

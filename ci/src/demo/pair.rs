@@ -148,7 +148,9 @@ impl Pair {
         command
             .args(words)
             .env("XDG_CACHE_HOME", self.scratch.path("cache"))
-            .env("XDG_STATE_HOME", self.scratch.path("state-home"));
+            .env("XDG_STATE_HOME", self.scratch.path("state-home"))
+            // Set by `cargo run`: the loader would search cargo's folders first, a hundred calls that nobody's start has.
+            .env_remove("LD_LIBRARY_PATH");
         command
     }
 }

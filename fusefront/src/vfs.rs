@@ -50,7 +50,7 @@ use away::{Asked as Tried, Failed, ROOT_LOOKS_MAX};
 use fill::Filling;
 use folders::{Asked, Folders, Known};
 use handle::Handles;
-use inode::{Found, NodeId, NodeTable, Place};
+use inode::{Found, NodeId, NodeRef, NodeTable, Place};
 use known::{Extra, LastKnown};
 use leases::Doubt;
 use scan::Scans;
@@ -371,7 +371,13 @@ impl State {
         Ok(NodeAttr { node, generation, inode, attr, ttl: self.ttl(node, &attr, source) })
     }
 
-    /// Counts one lookup of what a name leads to.
+    /// What [`State::node_attr`] says of a file that a name was just found to lead to under a lease.
+    pub(super) fn leased_file(&self, found: NodeRef, attr: Attr) -> NodeAttr {
+        let ttl = Ttl { entry: self.leased_ttl, attr: self.leased_ttl };
+        NodeAttr { node: found.node, generation: found.generation, inode: found.node.0, attr, ttl }
+    }
+
+    /// Counts one lookup of what a name leads to; from memory, what [`Folders::find`] said of it.
     fn found(
         &mut self,
         (parent, name): (NodeId, &Name),
@@ -383,6 +389,10 @@ impl State {
         }
         let found = self.nodes.look_up(parent, name, Found { id: Some(attr.id), kind: attr.kind })?;
         if source == Source::Memory {
+            if attr.kind != FileKind::Directory {
+                self.tell(found.node, attr);
+                return Ok(self.leased_file(found, attr));
+            }
             // What is known of a directory by its name is as old as the name.
             attr = self.leased_attr(found.node).unwrap_or(attr);
         }
@@ -425,6 +435,13 @@ impl State {
         self.learn(node, attr);
         self.told.note(node, attr, Instant::now());
         self.nodes.tell(node, &attr.version())
+    }
+
+    /// Takes note of attributes that the kernel is told with a listing.
+    pub(super) fn note_listed(&mut self, node: NodeId, attr: Attr) {
+        self.learn(node, attr);
+        self.told.renew(node, attr, Instant::now());
+        self.nodes.tell(node, &attr.version());
     }
 
     /// Takes note of what the host says of a node: contents that differ are in doubt from now on. The kernel will drop

@@ -7,7 +7,7 @@ use wire::{Entry, FileKind, Name, message::Target};
 
 use super::{
     Found, Inner, State, Vfs,
-    dir::Pass,
+    dir::Page,
     folders::FolderListing,
     inode::NodeId,
     scan::{ENTRIES_MAX, FOLDERS_AHEAD_MAX, Fetch, Item, Next, Part, Scans, Shelf, Wish},
@@ -128,38 +128,20 @@ impl Vfs {
 
     /// The files of a folder; `None` where they are too many.
     async fn shelf(&self, dir: NodeId, deadline: Instant) -> Result<Option<Shelf>, VfsError> {
-        let (target, _) = self.0.target(dir)?;
         let known = self.0.state.lock().folders.listing(dir);
         if let Some(listing) = known {
             let items: Vec<Item> =
                 (0..listing.len()).filter_map(|index| Item::of(&listing.entry(index))).collect();
             return Ok(if items.len() > ENTRIES_MAX { None } else { Shelf::new(items) });
         }
-        let (mut pass, mut items, mut taking) = (Pass::default(), Vec::new(), None);
-        loop {
-            let page = match pass.cookie() {
-                0 => {
-                    let (_, page, begun) = self.fetch_first(dir, target.clone(), deadline).await?;
-                    taking = begun;
-                    page
-                }
-                cookie => {
-                    let (_, page) = self.fetch_page(target.clone(), cookie, deadline).await?;
-                    if let Some(taking) = taking {
-                        self.keep_page(dir, taking, &page);
-                    }
-                    page
-                }
-            };
+        let begun = self.0.state.lock().begin_listing(dir);
+        let mut items = Vec::new();
+        let goes_on = |page: &Page, _| {
             items.extend(page.entries.iter().filter_map(Item::of));
-            pass.turn_to(&page)?;
-            if items.len() > ENTRIES_MAX {
-                return Ok(None);
-            }
-            if page.end {
-                return Ok(Shelf::new(items));
-            }
-        }
+            items.len() <= ENTRIES_MAX
+        };
+        let is_whole = self.page_through(dir, begun, (deadline, goes_on)).await?;
+        Ok(if is_whole { Shelf::new(items) } else { None })
     }
 
     fn fetch_for_scan(&self, dir: NodeId, fetches: &[Fetch]) {
@@ -229,7 +211,7 @@ impl Inner {
     fn scan_target(&self, dir: NodeId) -> Result<(Target, Name), VfsError> {
         let (target, _) = self.target(dir)?;
         let state = self.state.lock();
-        let share = self.share_name(state.nodes.place(dir)?.1)?.clone();
+        let share = self.share_name(state.nodes.share_name(dir)?.1)?.clone();
         Ok((target, share))
     }
 }

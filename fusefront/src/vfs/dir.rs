@@ -21,6 +21,12 @@ pub const FIRST_PAGE_BYTES: u32 = 128 * 1024;
 /// Bytes of each page after it: who goes on wants all.
 pub const PAGE_BYTES: u32 = limits::LISTING_BYTES_MAX;
 
+/// Bytes of the first page from a host close by: who lists begins on it while the host looks at the next ones.
+const NEAR_FIRST_BYTES: u32 = 16 * 1024;
+
+/// Bytes of an entry with its attributes, about.
+const ENTRY_BYTES: u32 = 128;
+
 /// Entries of a listing in memory that are unpacked at once.
 const MEMORY_PAGE_ENTRIES: usize = 512;
 
@@ -188,6 +194,25 @@ impl OpenDir {
             let _ = paging.pass.turn_to(first);
         }
         OpenDir { node, id, paging: Mutex::new(paging) }
+    }
+
+    /// Bytes to ask for as a page, after one of so many entries or as the first. A host close by is asked for twice as much
+    /// each time: it takes about half as long for an entry as the kernel does to take it in, so neither waits for the other.
+    pub fn page_bytes(is_near: bool, before: Option<usize>) -> u32 {
+        match before.map(|entries| u32::try_from(entries).unwrap_or(u32::MAX)) {
+            None if is_near => NEAR_FIRST_BYTES,
+            None => FIRST_PAGE_BYTES,
+            Some(entries) if is_near => {
+                entries.saturating_mul(2 * ENTRY_BYTES).clamp(NEAR_FIRST_BYTES, PAGE_BYTES)
+            }
+            Some(_) => PAGE_BYTES,
+        }
+    }
+
+    /// Entries of the page in hand, if the one at `cookie` follows it.
+    pub fn entries_before(&self, cookie: u64) -> Option<usize> {
+        let page = self.paging.lock().page.clone()?;
+        (page.next() == Some(cookie)).then_some(page.entries.len())
     }
 
     /// A directory whose listing memory has.

@@ -16,6 +16,7 @@ mod prune;
 mod rows;
 
 use std::{
+    cell::Cell,
     hash::{BuildHasher, RandomState},
     sync::Arc,
 };
@@ -57,6 +58,9 @@ impl NodeId {
 
 /// Directories in [`NodeTable::take_left`]; what is beyond them goes when room is made.
 const LEFT_MAX: usize = 1024;
+
+/// Nodes whose place in the table is remembered.
+const LATELY: usize = 16;
 
 /// From here up: numbers for files whose own number is taken, or not known.
 const SYNTHETIC_FIRST: u64 = 1 << 63;
@@ -111,6 +115,9 @@ pub struct NodeTable {
     rows: Rows,
     /// Nodes that have their file's own number, by that.
     by_number: Index,
+    /// Where nodes of that index were found last, by their numbers' lowest bits: one answer to the kernel asks for the same
+    /// few again and again. A row says itself whether it is the one.
+    lately: [Cell<Row>; LATELY],
     /// Other nodes whose file is known, by that. Roots are not in here: a share that contains itself (a bind mount) gets
     /// a second node for its root.
     by_file: Index,
@@ -147,6 +154,7 @@ impl NodeTable {
         let mut table = NodeTable {
             rows: Rows::default(),
             by_number: Index::new(),
+            lately: [const { Cell::new(Row::ROOT) }; LATELY],
             by_file: Index::new(),
             realms: Slab::new(),
             by_realm: Index::new(),
@@ -320,6 +328,26 @@ impl NodeTable {
     pub fn share(&self, node: NodeId) -> Option<ShareId> {
         let (row, node) = self.find(node).ok()?;
         (!(self.is_folder && row == Row::ROOT)).then(|| self.share_of(node))
+    }
+
+    /// The share of a node, and the name of the share's root as in [`NodeTable::place`].
+    ///
+    /// # Errors
+    /// [`VfsError::Stale`] when it or a parent is gone, and for a root that is no share.
+    pub fn share_name(&self, node: NodeId) -> Result<(ShareId, Option<&Name>), VfsError> {
+        let share = self.share(node).ok_or(VfsError::Stale)?;
+        if !self.is_folder {
+            return Ok((share, None));
+        }
+        let (mut at, _) = self.find(node)?;
+        for _ in 0..=DEPTH_MAX {
+            if self.is_share_root_row(at) {
+                break;
+            }
+            at = Row(self.rows.get(at).ok_or(VfsError::Stale)?.parent);
+        }
+        let root = self.share_roots.iter().find(|root| root.row == at);
+        Ok((share, root.map(|root| &root.name)))
     }
 
     /// Where a node is, by the names of the latest lookups, and the name of the share's root where that is a folder of

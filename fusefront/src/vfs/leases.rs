@@ -13,9 +13,10 @@ use wire::{Attr, Change, Changes, FileKind, Grant, LeaseId, Name, Push, Reply, R
 use super::{
     Inner, State, Vfs,
     attr::{LEASED_TTL, Source, Ttl},
+    dir::FIRST_PAGE_BYTES,
     folders::{Asked, FoldersStats, Known, Taking, Wanted},
     inode::NodeId,
-    listing::Fetched,
+    listing::{Fetched, PageWanted},
     unexpected,
 };
 
@@ -63,6 +64,7 @@ pub(super) struct Begun {
     pub(super) lease: Option<(LeaseId, Aftermath)>,
     pub(super) asked: Option<Asked>,
     pub(super) taking: Option<Taking>,
+    pub(super) bytes_max: u32,
 }
 
 impl Vfs {
@@ -178,7 +180,7 @@ impl Vfs {
             let page = match self.0.target(dir) {
                 Ok((target, _)) => {
                     let deadline = Instant::now() + LEASE_DEADLINE;
-                    self.ask_for_page(target, (wanted.cookie, None), deadline).await
+                    self.ask_for_page(target, PageWanted::at(wanted.cookie), deadline).await
                 }
                 Err(error) => Err(error),
             };
@@ -279,10 +281,9 @@ impl State {
 
     /// Whether a file changed lately, by its name: then a lease does not tell surely enough what an open finds.
     pub(super) fn changed_lately(&self, node: NodeId, now: Instant) -> bool {
-        match (self.nodes.parent(node), self.nodes.name(node)) {
-            (Ok(parent), Some(name)) => self.folders.changed_lately(parent, &name, now),
-            _ => true,
-        }
+        let Ok(parent) = self.nodes.parent(node) else { return true };
+        self.folders.has_changes(parent)
+            && self.nodes.name(node).is_none_or(|name| self.folders.changed_lately(parent, &name, now))
     }
 
     /// Whether a node's attributes are known under a lease when they are known at all: nothing older will do.
@@ -314,7 +315,7 @@ impl State {
             Some((lease, _)) => self.folders.take_with_lease(*lease),
             None => self.folders.take_listing(dir),
         };
-        Begun { lease, asked: self.folders.asking(dir), taking }
+        Begun { lease, asked: self.folders.asking(dir), taking, bytes_max: FIRST_PAGE_BYTES }
     }
 
     fn end_lease(&mut self, (dir, lease): (NodeId, LeaseId), answer: Option<(Attr, Grant)>) -> Aftermath {

@@ -6,7 +6,7 @@ use wire::FileKind;
 
 use super::{
     Found, State, Vfs,
-    dir::Pass,
+    dir::{Page, Pass},
     inode::NodeId,
     leases::{Aftermath, Begun},
     walks::{ListedAhead, Place, Subfolders},
@@ -93,16 +93,36 @@ impl Vfs {
 
     /// Takes all of a folder's listing in, unless it is too long.
     pub(super) async fn take_in(&self, dir: NodeId, begun: Begun, deadline: Instant) -> Result<(), VfsError> {
+        let mut count = 0;
+        let goes_on = |page: &Page, is_taken| {
+            count += page.entries.len();
+            is_taken && count <= ENTRIES_MAX
+        };
+        self.page_through(dir, begun, (deadline, goes_on)).await.map(drop)
+    }
+
+    /// Goes through a folder's listing, page by page for as long as `goes_on`, which is told whether memory takes it in; whether
+    /// it still did at the end.
+    pub(super) async fn page_through(
+        &self,
+        dir: NodeId,
+        begun: Begun,
+        (deadline, mut goes_on): (Instant, impl FnMut(&Page, bool) -> bool),
+    ) -> Result<bool, VfsError> {
         let target = self.0.target(dir).map(|(target, _)| target);
         let (_, mut page, taking) = self.fetch_begun((dir, target?), begun, deadline).await?;
-        let (mut pass, mut count) = (Pass::default(), 0);
+        let mut pass = Pass::default();
         loop {
             pass.turn_to(&page)?;
-            count += page.entries.len();
-            let Some(taking) = taking.filter(|_| !page.end && count <= ENTRIES_MAX) else { return Ok(()) };
+            let goes_on = goes_on(&page, taking.is_some());
+            if page.end || !goes_on {
+                return Ok(goes_on);
+            }
             let (target, _) = self.0.target(dir)?;
             (_, page) = self.fetch_page(target, pass.cookie(), deadline).await?;
-            self.keep_page(dir, taking, &page);
+            if let Some(taking) = taking {
+                self.keep_page(dir, taking, &page);
+            }
         }
     }
 }

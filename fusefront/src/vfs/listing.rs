@@ -1,6 +1,9 @@
 //! Listing open directories: pages from the host, the next one fetched while this one is served.
 
-use std::sync::{Arc, Weak};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use tokio::{
     sync::oneshot,
@@ -12,7 +15,7 @@ use super::{
     Found, Vfs,
     attr::{NodeAttr, Source},
     dir::{AFTER_DOT_DOT, Ahead, Cursor, FIRST_PAGE_BYTES, OpenDir, PAGE_BYTES, Page, cookie_of},
-    folders::{KernelListing, ShownFrom, Taking},
+    folders::{KernelListing, Known, ShownFrom, Taking},
     handle::HandleId,
     inode::NodeId,
     leases::{Asking, Begun},
@@ -22,6 +25,9 @@ use crate::error::VfsError;
 
 /// The inode number shown of an entry whose own is not known: what libfuse shows. Zero would hide the entry.
 const UNKNOWN_INODE: u64 = 0xffff_ffff;
+
+/// A host that answers sooner is asked for small pages first.
+const NEAR_RTT: Duration = Duration::from_millis(1);
 
 /// The numbers of `.` and `..`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +61,22 @@ impl Listed {
             Listed::Known(attr) => attr.node,
             Listed::Unknown { node, .. } => *node,
         }
+    }
+}
+
+/// Which page to ask for.
+pub(super) struct PageWanted {
+    pub(super) cookie: u64,
+    /// To be had with it.
+    pub(super) lease: Option<LeaseId>,
+    pub(super) bytes_max: u32,
+}
+
+impl PageWanted {
+    /// For who takes the pages in when they are all there.
+    pub(super) fn at(cookie: u64) -> PageWanted {
+        let bytes_max = if cookie == 0 { FIRST_PAGE_BYTES } else { PAGE_BYTES };
+        PageWanted { cookie, lease: None, bytes_max }
     }
 }
 
@@ -94,7 +116,8 @@ impl Vfs {
             }
         }
         let expected = target.id;
-        let (dir, first, taking) = self.fetch_first(node, target, deadline).await?;
+        let bytes_max = OpenDir::page_bytes(self.is_near(), None);
+        let (dir, first, taking) = self.fetch_first((node, target), bytes_max, deadline).await?;
         if dir.kind != FileKind::Directory || expected.is_some_and(|id| id != dir.id) {
             return Err(VfsError::Stale);
         }
@@ -255,10 +278,15 @@ impl Vfs {
             state.nodes.look_up(parent, &entry.name, Found { id: Some(attr.id), kind: attr.kind })?
         };
         // What is known under the lease is newer than the page.
+        if let Known::Present(known) = state.folders.find(parent, &entry.name)
+            && (known.id, known.kind) == (attr.id, attr.kind)
+            && attr.kind != FileKind::Directory
+        {
+            state.note_listed(found.node, known);
+            return Ok(Listed::Known(state.leased_file(found, known)));
+        }
         attr = state.leased_attr(found.node).filter(|known| known.id == attr.id).unwrap_or(attr);
-        state.learn(found.node, attr);
-        state.told.renew(found.node, attr, Instant::now());
-        state.nodes.tell(found.node, &attr.version());
+        state.note_listed(found.node, attr);
         state.node_attr(found.node, attr, source).map(Listed::Known)
     }
 
@@ -289,17 +317,16 @@ impl Vfs {
         cookie: u64,
         deadline: Instant,
     ) -> Result<(Attr, Arc<Page>), VfsError> {
-        let fetched = self.ask_for_page(target, (cookie, None), deadline).await?;
+        let fetched = self.ask_for_page(target, PageWanted::at(cookie), deadline).await?;
         Ok((fetched.dir, fetched.page))
     }
 
     pub(super) async fn ask_for_page(
         &self,
         target: wire::message::Target,
-        (cookie, lease): (u64, Option<LeaseId>),
+        PageWanted { cookie, lease, bytes_max }: PageWanted,
         deadline: Instant,
     ) -> Result<Fetched, VfsError> {
-        let bytes_max = if cookie == 0 { FIRST_PAGE_BYTES } else { PAGE_BYTES };
         let named = target.clone();
         let request = Request::List { target, cookie, bytes_max, lease };
         let listing = match self.0.call_node(request, deadline).await {
@@ -319,19 +346,19 @@ impl Vfs {
     /// The first page of a directory, with a lease on it if it has none: memory takes the listing in.
     pub(super) async fn fetch_first(
         &self,
-        node: NodeId,
-        target: wire::message::Target,
+        (node, target): (NodeId, wire::message::Target),
+        bytes_max: u32,
         deadline: Instant,
     ) -> Result<(Attr, Arc<Page>, Option<Taking>), VfsError> {
         let begun = self.0.state.lock().begin_listing(node);
-        self.fetch_begun((node, target), begun, deadline).await
+        self.fetch_begun((node, target), Begun { bytes_max, ..begun }, deadline).await
     }
 
     /// The same once it was begun.
     pub(super) async fn fetch_begun(
         &self,
         (node, target): (NodeId, wire::message::Target),
-        Begun { lease, asked, taking }: Begun,
+        Begun { lease, asked, taking, bytes_max }: Begun,
         deadline: Instant,
     ) -> Result<(Attr, Arc<Page>, Option<Taking>), VfsError> {
         let lease = lease.map(|(lease, after)| {
@@ -340,7 +367,7 @@ impl Vfs {
         });
         let asking = lease.map(|lease| Asking::new(self, node, lease));
         let Fetched { dir, grant, page, is_of_host } =
-            self.ask_for_page(target, (0, lease), deadline).await?;
+            self.ask_for_page(target, PageWanted { cookie: 0, lease, bytes_max }, deadline).await?;
         if let (Some(asking), Some(grant)) = (asking, grant) {
             asking.answered(dir, grant);
         }
@@ -354,6 +381,11 @@ impl Vfs {
         Ok((dir, page, taking))
     }
 
+    /// Whether a round trip costs less than the host's work on a page.
+    fn is_near(&self) -> bool {
+        Duration::from_micros(self.0.client.stats().rtt_us) < NEAR_RTT
+    }
+
     /// A page of an open directory, which this does not keep open.
     async fn fetch_of(
         &self,
@@ -363,14 +395,17 @@ impl Vfs {
     ) -> Result<Arc<Page>, VfsError> {
         let (mut target, _) = self.0.target(node)?;
         target.id = Some(id);
+        let before = dir.upgrade().and_then(|dir| dir.entries_before(cookie));
+        let bytes_max = OpenDir::page_bytes(self.is_near(), before);
         if cookie == 0 {
-            let (_, page, taking) = self.fetch_first(node, target, deadline).await?;
+            let (_, page, taking) = self.fetch_first((node, target), bytes_max, deadline).await?;
             if let Some(dir) = dir.upgrade() {
                 dir.taking(0, || taking);
             }
             return Ok(page);
         }
-        let (_, page) = self.fetch_page(target, cookie, deadline).await?;
+        let wanted = PageWanted { cookie, lease: None, bytes_max };
+        let page = self.ask_for_page(target, wanted, deadline).await?.page;
         if let Some(taking) = dir.upgrade().and_then(|dir| dir.taking(cookie, || None)) {
             self.keep_page(node, taking, &page);
         }

@@ -90,9 +90,9 @@ impl Vfs {
             return None;
         }
         // As below: a share that is gone makes every name stale.
-        let (place, name) = state.nodes.place(node).ok()?;
+        let (share, name) = state.nodes.share_name(node).ok()?;
         let name = self.0.share_name(name).ok()?.clone();
-        if !state.has_share(&self.0, place.share, &name) {
+        if !state.has_share(&self.0, share, &name) {
             return None;
         }
         let location = NodeLocation { mount: Arc::downgrade(&self.0), node, id: attr.id };
@@ -313,7 +313,7 @@ impl State {
                 }
             }
         }
-        let share = mount.share_name(self.nodes.place(node)?.1)?.clone();
+        let share = mount.share_name(self.nodes.share_name(node)?.1)?.clone();
         let file = OpenRead { share, id: attr.id, version, settled: attr.settled };
         // Nobody who reads the pages is left: what was handed out of them binds nobody once they are dropped.
         let held = held.filter(|_| pages == Pages::Keep || self.handles.of_node(node).next().is_some());

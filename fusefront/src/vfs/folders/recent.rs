@@ -33,6 +33,11 @@ impl Recent {
         }
     }
 
+    /// Whether nothing is remembered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.names.is_empty() && self.crowded.is_none()
+    }
+
     /// Whether a name may have changed lately.
     pub(super) fn has(&self, name: &Name, now: Instant) -> bool {
         self.crowded.is_some_and(|at| is_lately(at, now))
@@ -54,6 +59,11 @@ impl Folders {
         if let Some(folder) = self.folders.get_mut(&dir) {
             folder.recent = Recent::default();
         }
+    }
+
+    /// Whether any change in a directory is remembered: without one, no name needs to be looked for.
+    pub fn has_changes(&self, dir: NodeId) -> bool {
+        self.folders.get(&dir).is_some_and(|folder| !folder.recent.is_empty())
     }
 
     /// Whether a file may have changed so lately that the push of its next change may be on its way.

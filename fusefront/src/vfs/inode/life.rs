@@ -1,11 +1,11 @@
 //! How nodes are made, found, moved and dropped.
 
-use std::hash::BuildHasher;
+use std::{cell::Cell, hash::BuildHasher};
 
 use wire::{FileId, FileKind, Name, ShareId};
 
 use super::{
-    DEPTH_MAX, Found, LEFT_MAX, NodeId, NodeTable, Realm, is_own_number,
+    DEPTH_MAX, Found, LATELY, LEFT_MAX, NodeId, NodeTable, Realm, is_own_number,
     rows::{Mark, Node, Row},
 };
 use crate::error::VfsError;
@@ -24,8 +24,21 @@ impl NodeTable {
     }
 
     fn find_number(&self, inode: u64) -> Option<Row> {
+        let lately = self.lately(inode);
+        // Whoever is marked so is in the index, and alone with his number.
+        let is_it = |node: &Node| node.inode == inode && node.is(Mark::OwnNumber);
+        if self.rows.get(lately.get()).is_some_and(is_it) {
+            return Some(lately.get());
+        }
         let has_it = |row| self.rows.get(Row(row)).is_some_and(|node| node.inode == inode);
-        self.by_number.find(self.hasher.hash_one(inode), has_it).map(Row)
+        let found = self.by_number.find(self.hasher.hash_one(inode), has_it).map(Row)?;
+        lately.set(found);
+        Some(found)
+    }
+
+    fn lately(&self, inode: u64) -> &Cell<Row> {
+        let [lowest, ..] = inode.to_le_bytes();
+        &self.lately[usize::from(lowest) % LATELY]
     }
 
     /// The number of a row in use.
@@ -123,6 +136,7 @@ impl NodeTable {
         if node.is(Mark::OwnNumber) {
             let hash_of = |row: u32| hasher.hash_one(of(row).inode);
             self.by_number.insert(hash_of(row.0), row.0, hash_of);
+            self.lately(node.inode).set(row);
         } else if node.is(Mark::HasId) && !node.is(Mark::IsRoot) {
             let hash_of = |row: u32| hasher.hash_one(of(row).file_key());
             self.by_file.insert(hash_of(row.0), row.0, hash_of);

@@ -1,14 +1,12 @@
 //! What `wormhole cache` has a mount do with its disk cache: warm, pin, verify, clear; and what `wormhole watch` asks for.
 
+mod pin;
 mod warm;
 mod watch;
 
 use std::time::Duration;
 
-use engine::cache::{
-    FileKey, L2,
-    l2::{PINS_MAX, VerifyProgress},
-};
+use engine::cache::{L2, l2::VerifyProgress};
 use tokio::{
     runtime::Handle,
     sync::mpsc,
@@ -22,7 +20,7 @@ use crate::{
     vfs::{
         Vfs,
         known::LastKnown,
-        walk::{Step, Walk, WalkError, Walked},
+        walk::{WalkError, Walked},
     },
 };
 
@@ -79,12 +77,12 @@ impl Keeper {
             Request::Pin(paths) => {
                 let disk = disk?;
                 let keeper = self.clone();
-                self.on_lane(async move { keeper.pin(&disk, paths, true, &tell).await }).await
+                self.on_lane(async move { pin::pin(&keeper, &disk, paths, &tell).await }).await
             }
             Request::Unpin(paths) => {
                 let disk = disk?;
                 let keeper = self.clone();
-                self.on_lane(async move { keeper.pin(&disk, paths, false, &tell).await }).await
+                self.on_lane(async move { pin::unpin(&keeper, &disk, paths, &tell).await }).await
             }
         }
     }
@@ -102,39 +100,6 @@ impl Keeper {
         }
     }
 
-    async fn pin(&self, disk: &L2, paths: Vec<Vec<u8>>, is_pin: bool, tell: &Tell) -> Result<Done, String> {
-        let mut done = Done::default();
-        // Set at the end, all with one write.
-        let mut files = Vec::new();
-        for path in paths {
-            let mut walk = Walk::new(&self.vfs, &path, self.deadline);
-            while let Some(step) = walk.next().await.map_err(|error| out_of_reach(&error))? {
-                let walked = match step {
-                    Step::File(walked) => walked,
-                    Step::Problem { path, error } => {
-                        done.missing += 1;
-                        problem(tell, path, words(&error)).await;
-                        continue;
-                    }
-                };
-                let Some(file) = self.vfs.reads().file_on_disk(&walked.file) else {
-                    done.missing += 1;
-                    problem(tell, walked.path, NO_BIRTH.to_owned()).await;
-                    continue;
-                };
-                done.files += 1;
-                files.push(file);
-                if files.len() > PINS_MAX {
-                    // No more than these can be pinned: this says so, or makes room for the rest.
-                    set_pins(disk, std::mem::take(&mut files), is_pin).await?;
-                }
-                drop(tell.try_send(Event::Progress(Progress { items: done.files, ..Progress::default() })));
-            }
-        }
-        set_pins(disk, files, is_pin).await?;
-        Ok(done)
-    }
-
     /// The file once its version tells every change: one that changed a moment ago is looked at again.
     async fn settled(&self, walked: &mut Walked) -> Result<(), VfsError> {
         /// Together a little over the two clock ticks of the coarsest file systems, which are 2 s.
@@ -148,11 +113,6 @@ impl Keeper {
         }
         Ok(())
     }
-}
-
-async fn set_pins(disk: &L2, files: Vec<FileKey>, is_pin: bool) -> Result<(), String> {
-    let set = if is_pin { disk.pin_all(files).await } else { disk.unpin_all(files).await };
-    set.map_err(|error| error.to_string())
 }
 
 /// Why nothing of a file is kept.

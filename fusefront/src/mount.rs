@@ -136,11 +136,16 @@ pub async fn connect(mut config: MountConfig) -> Result<Prepared, MountError> {
     let key_log = config.key_log.clone();
     let client_config = ClientConfig { label, on_loss, key_log, ..ClientConfig::default() };
     let mut memory = offline::recall(&config).await;
+    // Where the host may stay away: the disk cache is looked through while that is waited for.
+    let opens_first = memory.is_some();
+    let mut l2 = if opens_first { disk::open(config.cache.as_ref(), &pool).await } else { None };
     let client = offline::connect(&config, client_config, &lane, memory.as_mut()).await?;
+    if !opens_first {
+        l2 = disk::open(config.cache.as_ref(), &pool).await;
+    }
     let root = choose(&client.welcome(), config.share.as_ref())?;
     let stats = Arc::new(Stats::default());
     let l1 = L1::new(pool.clone());
-    let l2 = disk::open(config.cache.as_ref(), &pool).await;
     if let (Some(_), Some(l2)) = (client.loss(), &l2) {
         disk::loaded(l2).await;
     }

@@ -18,6 +18,7 @@ pub mod listing;
 pub mod open;
 mod prune;
 pub mod scan;
+pub mod seen;
 pub mod shares;
 mod statfs;
 pub mod walk;

@@ -40,11 +40,12 @@ impl Inner {
         let version = content.current()?;
         let extent = extent.clip(version.size);
         let (disk, kept_as) = self.disk_of(&content, &version)?;
-        self.is_lone(reader, &version, extent).then_some(())?;
         let is_all = |found: &engine::cache::l2::Found| {
             found.is_plain() && found.extent().intersect(&extent) == Some(extent)
         };
+        // First, so that what is not there costs one look.
         let found = disk.find(kept_as, extent).filter(is_all)?;
+        self.is_lone(reader, &version, extent).then_some(())?;
         let slot = self.l1.try_lend(found.class(), Pressure::Served)?;
         let path = self.clone();
         let read = disk.read_then(found, slot, move |outcome| {

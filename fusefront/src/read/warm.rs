@@ -5,9 +5,14 @@ use std::sync::Arc;
 use engine::cache::{ContentKey, FileKey, l2::Offered};
 use tokio::time::Instant;
 use transport::ReadCall;
-use wire::{CHUNK_BYTES, Class, Extent, chunk::ChunkIndex, message::Target};
+use wire::{
+    ByteLen, CHUNK_BYTES, Class, Extent, FileId, Name, Timestamp, Version, chunk::ChunkIndex, message::Target,
+};
 
-use super::{HandedOut, Inner, OpenRead, ReadPath, content::Content};
+use super::{
+    HandedOut, Inner, OpenRead, ReadPath,
+    content::{Content, Named},
+};
 use crate::error::VfsError;
 
 /// How often bytes are offered to a disk that has no room for them at the moment.
@@ -37,9 +42,12 @@ impl ReadPath {
     }
 
     /// What the disk knows a file by, whatever its contents; `None` when nothing of it may be kept.
-    pub fn file_on_disk(&self, file: &OpenRead) -> Option<FileKey> {
-        let (named, _) = self.0.name(file);
-        Some(named.kept_as(&file.version, true)?.file())
+    pub fn file_on_disk(&self, share: &Name, id: &FileId) -> Option<FileKey> {
+        let named = Named { host_key: self.0.config.host_key, share: share.as_bytes().into(), id: *id };
+        let never = Timestamp { secs: 0, nanos: 0 };
+        // The file's key is the same at every version.
+        let any = Version { size: ByteLen(0), mtime: never, ctime: never };
+        Some(named.kept_as(&any, true)?.file())
     }
 
     /// Brings an extent of whole chunks, at most 1 MiB, to the disk, unless it is there; how many bytes the host sent

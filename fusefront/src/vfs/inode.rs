@@ -14,6 +14,7 @@ mod life;
 mod pages;
 mod prune;
 mod rows;
+mod seen;
 
 use std::{
     cell::Cell,

@@ -213,6 +213,35 @@ fn a_pinned_file_stays_when_others_fill_the_cache() {
     assert_eq!(warmed.rig.status(&mount).cache.unwrap().pinned_files, 0);
 }
 
+#[test]
+fn pins_end_without_the_host_where_it_is_known_what_they_are_of() {
+    if !can_mount() {
+        return;
+    }
+    for on_disconnect in ["block", "fail"] {
+        let mut warmed = Warmed::new();
+        let mount = warmed.mount_with("64MiB", &["--on-disconnect", on_disconnect, "--deadline", "5s"]);
+        let path = |name: &str| String::from(mount.join(name).to_str().unwrap());
+        assert_eq!(out(&warmed.cache(&["pin", mount.path().to_str().unwrap()])), "5 files are pinned\n");
+        assert_eq!(fs::read(mount.join("large")).unwrap(), pattern(LARGE, 0));
+        assert_eq!(fs::read(mount.join("d/one.exr")).unwrap(), pattern(10_000, 1));
+        warmed.rig.stop_host();
+        until("the loss is noticed", || !warmed.rig.status(&mount).session.connected);
+        let pinned = || warmed.rig.status(&mount).cache.unwrap().pinned_files;
+        assert_eq!(out(&warmed.cache(&["unpin", &path("large")])), "1 files are not pinned any more\n");
+        assert_eq!(pinned(), 4);
+        let unseen = failed(&warmed.cache(&["unpin", &path("empty")]));
+        assert!(unseen.contains("nothing has looked at it since the mount began"), "{unseen}");
+        assert_eq!(pinned(), 4, "it may be there, and is not known");
+        // What was seen of a folder is unpinned, and that there may be more is said.
+        let folder = failed(&warmed.cache(&["unpin", &path("d")]));
+        assert!(folder.contains("only files looked at since the mount began are known"), "{folder}");
+        assert_eq!(pinned(), 3);
+        let refused = failed(&warmed.cache(&["pin", &path("large")]));
+        assert!(refused.contains("the host is out of reach"), "{refused}");
+    }
+}
+
 /// The large files of a cache: its regions.
 fn regions(dir: &Path) -> Vec<PathBuf> {
     let is_large = |path: &PathBuf| path.is_file() && fs::metadata(path).unwrap().len() >= 1 << 20;

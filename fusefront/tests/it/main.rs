@@ -11,6 +11,7 @@ mod command;
 mod disk;
 mod failure;
 mod hostile;
+mod large_cache;
 mod leases;
 mod life;
 mod logs;

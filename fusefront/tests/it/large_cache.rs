@@ -77,6 +77,7 @@ fn succeeded(output: &Output) {
 
 #[test]
 #[ignore = "two minutes and 5 GB; its figures are those of a release build"]
+#[expect(clippy::print_stdout, reason = "who runs it wants the figures")]
 fn a_million_records_mount_at_once_and_in_little_memory() {
     if !can_mount() {
         return;

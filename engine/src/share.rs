@@ -2,7 +2,7 @@
 
 mod filter;
 pub(crate) mod identity;
-mod mounts;
+pub(crate) mod mounts;
 pub(crate) mod resolve;
 
 use std::{

@@ -8,6 +8,7 @@
 mod chain;
 mod kernel;
 mod links;
+mod mounts;
 mod pending;
 mod session;
 mod tree;
@@ -25,10 +26,13 @@ use tokio::{io::unix::AsyncFd, sync::Notify};
 use wire::{Changes, FileKind, LeaseId, Name};
 
 use kernel::{Event, Inotify};
+use mounts::{Changed, MountTable};
 use pending::{Noted, Pending};
 pub(crate) use session::Leases;
 use tree::{Cut, Holder, NodeKey, Trees, WatchNo};
 use usage::{Counts, WatchUsage};
+
+use crate::share::resolve;
 
 /// Watches of a host whose kernel does not say how many there may be.
 const WATCHES_UNKNOWN: usize = 4_096;
@@ -178,6 +182,7 @@ impl Watches {
 
     async fn pass_on(&self, events: &AsyncFd<Arc<Inotify>>) -> Result<(), Errno> {
         let inotify = Arc::clone(events.get_ref());
+        let mut mounts = MountTable::open();
         // Without a deadline: a folder may stay as it is for ever.
         loop {
             tokio::select! {
@@ -190,6 +195,7 @@ impl Watches {
                     }
                 }
                 () = self.untidy.notified() => self.tidy(&inotify),
+                () = mounts.changed() => self.state.lock().mounted(&mounts.take_changes()),
             }
             self.tidy(&inotify);
             tokio::task::yield_now().await;
@@ -269,6 +275,17 @@ impl State {
             (false, true) => Taking::Done,
             (false, false) => Taking::Rest,
         })
+    }
+
+    /// Calls back the leases of whatever part of a share has something mounted or unmounted in it.
+    fn mounted(&mut self, changed: &Changed) {
+        for (top, scope) in self.trees.tops() {
+            let path = std::fs::read_link(resolve::link_of(scope.base()));
+            if path.is_ok_and(|path| changed.is_below(&path)) {
+                let cut = self.trees.cut(top);
+                self.apply(cut);
+            }
+        }
     }
 
     fn happened(&mut self, event: Event<'_>) {

@@ -7,12 +7,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What the type of a Wormhole mount starts with in `/proc/self/mountinfo`.
+/// The mounts of this process, a line each.
+pub(crate) const MOUNTINFO: &str = "/proc/self/mountinfo";
+
+/// What the type of a Wormhole mount starts with in [`MOUNTINFO`].
 const TYPE_PREFIX: &[u8] = b"fuse.wormhole";
 
 /// The Wormhole mount that `root` lies in or holds, if there is one.
 pub(super) fn wormhole_mount_of(root: &Path) -> io::Result<Option<PathBuf>> {
-    Ok(find(&std::fs::read("/proc/self/mountinfo")?, root))
+    Ok(find(&std::fs::read(MOUNTINFO)?, root))
 }
 
 fn find(mountinfo: &[u8], root: &Path) -> Option<PathBuf> {
@@ -29,6 +32,11 @@ fn find(mountinfo: &[u8], root: &Path) -> Option<PathBuf> {
         }
     }
     own.filter(|(_, ours)| *ours).map(|(mountpoint, _)| mountpoint)
+}
+
+/// Where the mount of a line is; `None` for a line of another form.
+pub(crate) fn mountpoint_of(line: &[u8]) -> Option<PathBuf> {
+    parse(line).map(|(mountpoint, _)| mountpoint)
 }
 
 /// The mountpoint of a line and whether it is a mount of ours; `None` for a line of another form.

@@ -110,6 +110,56 @@ fn take(leases: &Arc<Leases>, scope: &Arc<Scope>, at: &str, lease: u64) -> Resul
     Ok(grant)
 }
 
+/// A file system mounted over a directory, unmounted when the test ends.
+struct Mounted<'a>(&'a std::path::Path);
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+#[tokio::test]
+async fn what_is_mounted_over_a_leased_directory_calls_its_leases_back() {
+    let (scene, other) = (Scene::new(None), TempDir::new().unwrap());
+    scene.mkdir("a/b");
+    let (session, elsewhere) = (scene.session(1), scene.session(2));
+    let attending = scene.attend();
+    scene.touch("a/first");
+    scene.lease(&session, "a/b", 1);
+    scene.lease(&session, "a", 2);
+    assert_eq!(take(&elsewhere, &scope(&other, 1), "", 1), Ok(Grant::Granted));
+    // The table is read once the host attends: what is pushed shows that it does.
+    scene.touch("a/second");
+    let Push::Changed { lease, .. } = scene.push(&session).await else { panic!("a change") };
+    assert_eq!(lease, LeaseId(2));
+    let at = scene.dir.path().join("a/b");
+    let none = rustix::mount::MountFlags::empty();
+    if rustix::mount::mount("none", &at, "tmpfs", none, None).is_err() {
+        return;
+    }
+    let mounted = Mounted(&at);
+    let both = |pushed: &mut Vec<LeaseId>, push| match push {
+        Push::Revoked(leases) => pushed.extend(leases),
+        Push::RevokedAll => pushed.extend([LeaseId(1), LeaseId(2)]),
+        Push::Changed { .. } => {}
+    };
+    let mut revoked = Vec::new();
+    while revoked.len() < 2 {
+        both(&mut revoked, scene.push(&session).await);
+    }
+    assert_eq!(scene.watches.usage().leases, 1, "that of the other share stays");
+    // The same when it goes; what is mounted itself has no leases.
+    assert_eq!(scene.try_lease(&session, "a/b", 3), Ok(Grant::Unwatchable));
+    scene.lease(&session, "a", 4);
+    drop(mounted);
+    let mut revoked = Vec::new();
+    while revoked.is_empty() {
+        both(&mut revoked, scene.push(&session).await);
+    }
+    attending.abort();
+}
+
 /// The kernel's queue, overrun: more events than it keeps before anybody reads them.
 #[tokio::test]
 async fn a_queue_that_overflows_calls_back_every_lease_of_every_session() {

@@ -91,6 +91,11 @@ impl Trees {
         Some(self.key(top.node))
     }
 
+    /// The directory at the top of each part of a share.
+    pub(super) fn tops(&self) -> Vec<(NodeKey, Arc<Scope>)> {
+        self.tops.iter().map(|(_, top)| (self.key(top.node), Arc::clone(&top.scope))).collect()
+    }
+
     /// The lowest directory on the way to `path` that is watched, and how many names of the path lead to it.
     pub(super) fn deepest(&self, top: NodeKey, path: &SharePath) -> Option<(NodeKey, usize)> {
         let mut at = self.index(top)?;

@@ -7,7 +7,7 @@ use crate::route::Route;
 /// As this program was started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arguments {
-    /// Which runs, in the order of the program's own list; all where none was named.
+    /// Which runs, each once, in the order given; all, in the order of the program's own list, where none was named.
     pub names: Vec<&'static str>,
     /// `--profile`.
     pub route: Route,
@@ -33,11 +33,6 @@ impl Arguments {
         }
         Ok(parsed)
     }
-
-    /// Whether this run was asked for.
-    pub fn asks_for(&self, name: &str) -> bool {
-        self.names.contains(&name)
-    }
 }
 
 fn parse(
@@ -54,13 +49,15 @@ fn parse(
             "--profile" => given.route = words.next().ok_or("--profile NAME")?.parse()?,
             "--runs" => given.runs = words.next().ok_or("--runs N")?.parse::<usize>()?.max(1),
             name => match known.iter().find(|known| **known == name) {
+                Some(name) if given.names.contains(name) => {}
                 Some(&name) => given.names.push(name),
                 None => return Err(format!("no run {name:?}: take some of {}", known.join(", ")).into()),
             },
         }
     }
-    let named = std::mem::take(&mut given.names);
-    given.names = known.iter().copied().filter(|name| named.is_empty() || named.contains(name)).collect();
+    if given.names.is_empty() {
+        given.names = known.to_vec();
+    }
     Ok(Some(given))
 }
 
@@ -79,6 +76,11 @@ mod tests {
         let given = of("game --profile lan --runs 0 --quick").unwrap().unwrap();
         assert_eq!((given.names, given.route.name(), given.runs), (vec!["game"], "lan", 1));
         assert!(given.is_quick);
+    }
+
+    #[test]
+    fn runs_take_their_turns_as_given_each_once() {
+        assert_eq!(of("game video game").unwrap().unwrap().names, ["game", "video"]);
     }
 
     #[test]

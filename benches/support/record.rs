@@ -7,6 +7,8 @@
 use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
 };
 
 use serde::{Deserialize, Serialize};
@@ -38,6 +40,9 @@ pub struct Record {
     pub ceiling: Option<(String, f64)>,
     /// What a reader must know: why there is no figure, what was odd.
     pub note: String,
+    /// Of the checkout when it was taken: `6ed7e4b012`, with `-dirty` where it had changes; empty where nobody knows.
+    #[serde(default)]
+    pub commit: String,
 }
 
 /// How measured values are spread; of one value, all are equal.
@@ -131,6 +136,7 @@ impl Record {
             target: None,
             ceiling: None,
             note: String::new(),
+            commit: String::new(),
         }
     }
 
@@ -281,15 +287,26 @@ impl Recorder {
             let end = if record.note.is_empty() { "" } else { "; " };
             record.note = format!("{QUICK}{end}{}", record.note);
         }
-        println!("{record}");
-        let row = |record: &Record| {
-            let Record { name, tool, link, cache, unit, .. } = record.clone();
-            (name, tool, link, cache, unit)
-        };
-        if let Some(at) = self.former.iter().position(|former| row(former) == row(&record)) {
-            self.former.remove(at);
+        if run::is_measured() {
+            commit().clone_into(&mut record.commit);
         }
+        println!("{record}");
+        self.former.retain(|former| row(former) != row(&record));
         self.lines.push(record);
+        self.write()
+    }
+
+    /// Keeps no figure of that row, of a run before or of this.
+    ///
+    /// # Errors
+    /// Of the file.
+    pub fn drop_row(&mut self, record: &Record) -> io::Result<()> {
+        self.former.retain(|former| row(former) != row(record));
+        self.lines.retain(|line| row(line) != row(record));
+        self.write()
+    }
+
+    fn write(&self) -> io::Result<()> {
         let mut text = Vec::new();
         for line in self.former.iter().chain(&self.lines) {
             serde_json::to_writer(&mut text, line)?;
@@ -300,6 +317,24 @@ impl Recorder {
         fs::write(&whole, text)?;
         fs::rename(whole, &self.path)
     }
+}
+
+/// What makes a figure another one.
+fn row(record: &Record) -> [&str; 5] {
+    let Record { name, tool, link, cache, unit, .. } = record;
+    [name, tool, link, cache, unit]
+}
+
+/// Of the checkout that this program was built in, as it is now; empty where that is none.
+fn commit() -> &'static str {
+    static COMMIT: OnceLock<String> = OnceLock::new();
+    COMMIT.get_or_init(|| {
+        let mut git = Command::new("git");
+        git.args(["describe", "--always", "--abbrev=10", "--exclude=*", "--dirty"]);
+        let said = git.current_dir(env!("CARGO_MANIFEST_DIR")).output();
+        let said = said.ok().filter(|output| output.status.success());
+        said.map_or_else(String::new, |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    })
 }
 
 /// All records of a folder, part by part in the order of their names.

@@ -53,7 +53,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let Some(given) = Arguments::of_this_run(&known, HELP)? else { return Ok(ExitCode::SUCCESS) };
     undo::at_signals()?;
     let mut figures = Figures::resume(PART)?;
-    for target in TARGETS.iter().filter(|target| given.asks_for(target.profile.name())) {
+    let target_of = |name: &&str| TARGETS.iter().find(|target| target.profile.name() == *name);
+    for target in given.names.iter().filter_map(target_of) {
         measure(target, given.runs, &mut figures)?;
     }
     Ok(figures.verdict())

@@ -22,7 +22,7 @@ use pass::Pass;
 use plan::Plan;
 use results::Results;
 use services::Services;
-use wormhole_benches::undo;
+use wormhole_benches::{corpus::settle_together, undo};
 
 const HELP: &str = "\
 Wormhole beside sshfs, rclone, NFS, plain FUSE and the local folder; `cargo build --release` first.
@@ -36,8 +36,8 @@ WORKLOAD  sequential streams random random_16 first_byte stat list small small_1
 --quick   256 MB and 2,000 small files in place of 1 GB and 10,000
 
 Each pass is a fresh mount with empty caches; the host's page cache is warm. Missing programs are installed by apt-get where
-this runs as root; a tool that cannot be had is a row with the reason. All of it 3 to 4 minutes with --quick, 20 in full.
-Figures: a table, and wormhole-records/compare.jsonl in cargo's target folder. At most 30 s a pass (--quick: 8), then it is cut.";
+this runs as root; a tool that cannot be had is a row with the reason. All of it 4 minutes with --quick, 15 in full.
+Figures: a table, and wormhole-records/compare.jsonl in cargo's target folder. At most 12 s a pass (--quick: 8), then it is cut.";
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let Some(plan) = Plan::parse(env::args().skip(1))? else {
@@ -45,7 +45,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         return Ok(ExitCode::SUCCESS);
     };
     undo::at_signals()?;
-    let inputs = Inputs::prepare(&plan)?;
+    println!("about {} minutes", plan.minutes());
+    let inputs = settle_together(|| Inputs::prepare(&plan))?;
     let mut results = Results::new(&plan);
     inputs.clear_page_cache();
     let mut services = Services::new(inputs.root(), plan.route)?;

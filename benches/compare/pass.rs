@@ -20,7 +20,9 @@ use crate::{
 };
 
 /// A workload stops itself after so long, between two operations.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(12);
+/// To compare everything, which is done once.
+const PATIENCE_VERIFY: Duration = Duration::from_secs(30);
 const PATIENCE_QUICK: Duration = Duration::from_secs(8);
 /// Beyond that an operation hangs: its mount is killed, which ends the operation.
 const HANG: Duration = Duration::from_secs(30);
@@ -61,7 +63,11 @@ impl Pass<'_> {
 }
 
 fn guarded(session: &Session, workload: Workload, plan: &Plan, inputs: &Inputs) -> Result<Outcome, Failed> {
-    let patience = if plan.is_quick { PATIENCE_QUICK } else { PATIENCE };
+    let patience = match workload {
+        _ if plan.is_quick => PATIENCE_QUICK,
+        Workload::Verify => PATIENCE_VERIFY,
+        _ => PATIENCE,
+    };
     let (at, source, paths) = (session.path().to_owned(), inputs.root().to_owned(), inputs.paths());
     let (tell, told) = channel();
     // Not joined where it hangs beyond help: it may wait in the kernel for ever.

@@ -106,6 +106,16 @@ impl Workload {
         }
     }
 
+    /// What a pass takes of most tools, in seconds, with the mount and the reading ahead of it.
+    pub(crate) fn seconds(self) -> u64 {
+        match self {
+            Workload::Sequential | Workload::Small => 7,
+            Workload::Streams | Workload::SmallTogether | Workload::Verify => 5,
+            Workload::Random | Workload::RandomTogether | Workload::FirstByte => 2,
+            Workload::Stat | Workload::List => 1,
+        }
+    }
+
     /// The rows it fills: name, state of the caches, unit.
     pub(crate) fn rows(self) -> &'static [(&'static str, &'static str, &'static str)] {
         match self {

@@ -17,6 +17,7 @@ use std::{error::Error, process::ExitCode, time::Instant};
 
 use wormhole_benches::{
     arguments::Arguments,
+    corpus::settle_together,
     figures::{Figures, RUN},
     record::Record,
     undo,
@@ -44,12 +45,24 @@ type Scenario = fn(&Scene, &mut Figures) -> Result<(), Box<dyn Error>>;
 const SCENARIOS: [(&str, Scenario); 4] =
     [("video", video::run), ("game", game::run), ("vfx", vfx::run), ("render", render::run)];
 
+/// The files of a scenario: those of all are a minute old by one wait.
+fn make(scene: &Scene, name: &str) -> Result<(), Box<dyn Error>> {
+    match name {
+        "video" => video::make(scene),
+        "game" => game::make(scene).map(drop),
+        "vfx" => vfx::make(scene),
+        _ => game::make(scene).and_then(|_| vfx::make(scene)),
+    }
+}
+
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let names = SCENARIOS.map(|(name, _)| name);
     let Some(given) = Arguments::of_this_run(&names, HELP)? else { return Ok(ExitCode::SUCCESS) };
     undo::at_signals()?;
     let mut figures = Figures::resume(scene::PART)?;
     let scene = Scene::new(&given)?;
+    // What fails here fails again where it is told.
+    let _ = settle_together(|| given.names.iter().try_for_each(|name| make(&scene, name)));
     for name in given.names {
         let Some((_, scenario)) = SCENARIOS.iter().find(|(known, _)| *known == name) else { continue };
         let started = Instant::now(); // clock: told to those who wait

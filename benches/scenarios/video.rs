@@ -84,6 +84,10 @@ pub(crate) fn run(scene: &Scene, figures: &mut Figures) -> Result<(), Failed> {
     Ok(())
 }
 
+pub(crate) fn make(scene: &Scene) -> Result<(), Failed> {
+    film(scene, &cuts(scene)).map(drop)
+}
+
 fn cuts(scene: &Scene) -> Vec<Cut> {
     let (count, frames) = scene.size((8, 120), (3, 24));
     let places = FILM_BYTES / FRAME_BYTES - frames;

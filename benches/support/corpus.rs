@@ -4,6 +4,7 @@
 //! versions, paths"): a file made by the run that reads it would show that instead.
 
 use std::{
+    cell::Cell,
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
@@ -129,20 +130,48 @@ pub fn warm(path: &Path) -> io::Result<()> {
     io::copy(&mut File::open(path)?, &mut io::sink()).map(drop)
 }
 
+thread_local! {
+    /// Inside [`settle_together`]: when the newest file so far was changed.
+    static TOGETHER: Cell<Option<SystemTime>> = const { Cell::new(None) };
+}
+
+/// Makes files and waits once, for the newest of them: [`settle`] does not wait meanwhile.
+///
+/// # Errors
+/// Of `make`.
+pub fn settle_together<T, E>(make: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    if TOGETHER.get().is_some() {
+        return make();
+    }
+    TOGETHER.set(Some(SystemTime::UNIX_EPOCH));
+    let made = make();
+    let newest = TOGETHER.take();
+    let made = made?;
+    newest.into_iter().for_each(wait_for);
+    Ok(made)
+}
+
 /// Waits until the host takes the file's version at its word.
 ///
 /// # Errors
 /// What the file system says.
-#[expect(clippy::print_stderr, reason = "a bench that waits a minute says why")]
 pub fn settle(path: &Path) -> io::Result<()> {
     let changed = fs::metadata(path)?.modified()?;
+    match TOGETHER.get() {
+        Some(newest) => TOGETHER.set(Some(newest.max(changed))),
+        None => wait_for(changed),
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stderr, reason = "a bench that waits a minute says why")]
+fn wait_for(changed: SystemTime) {
     let age = SystemTime::now().duration_since(changed).unwrap_or_default();
     let left = SETTLED_AFTER.saturating_sub(age);
     if run::is_measured() && !left.is_zero() {
         eprintln!("waiting {} s: a file changed just now is read with more care", left.as_secs() + 1);
         thread::sleep(left);
     }
-    Ok(())
 }
 
 /// Writes `len` bytes that repeat nowhere near.
@@ -166,4 +195,29 @@ pub fn write_pattern(path: &Path, len: u64) -> io::Result<()> {
         left -= now as u64;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_files_that_settle_together_the_newest_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
+        let [first, last] = ["first", "last"].map(|name| folder.path().join(name));
+        for (path, changed) in [(&first, old), (&last, old + Duration::from_secs(5))] {
+            File::create(path).unwrap().set_modified(changed).unwrap();
+        }
+        settle_together(|| {
+            settle(&last)?;
+            settle_together(|| settle(&first))?;
+            assert_eq!(TOGETHER.get(), Some(old + Duration::from_secs(5)));
+            io::Result::Ok(())
+        })
+        .unwrap();
+        assert_eq!(TOGETHER.get(), None);
+        let failed: io::Result<()> = settle_together(|| settle(&folder.path().join("none")));
+        assert!(failed.is_err() && TOGETHER.get().is_none());
+    }
 }

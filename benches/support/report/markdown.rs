@@ -32,8 +32,22 @@ fn environment(out: &mut String, document: &Document) {
     for (name, value) in document.environment.lines() {
         let _ = writeln!(out, "| {name} | {value} |");
     }
+    let _ = writeln!(out, "| commits of the figures | {} |", commits(document).join(", "));
     let links = links(document.records.iter());
     let _ = writeln!(out, "| network profiles | {} |", links.join(", "));
+}
+
+/// Of which checkouts the figures are, and how many of each: parts may have been run at different times.
+fn commits(document: &Document) -> Vec<String> {
+    let mut commits: Vec<(&str, usize)> = Vec::new();
+    for record in &document.records {
+        match commits.iter_mut().find(|(commit, _)| *commit == record.commit) {
+            Some((_, count)) => *count += 1,
+            None => commits.push((&record.commit, 1)),
+        }
+    }
+    let name = |commit| if commit == "" { "not kept" } else { commit };
+    commits.into_iter().map(|(commit, count)| format!("{} ({count})", name(commit))).collect()
 }
 
 /// Each once, in the order in which they come.

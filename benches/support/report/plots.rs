@@ -12,6 +12,8 @@ const SIZE: (u32, u32) = (900, 420);
 const OURS: RGBColor = RGBColor(31, 119, 180);
 const RIVAL: RGBColor = RGBColor(255, 153, 51);
 const CEILING: RGBColor = RGBColor(170, 170, 170);
+/// A bar so many times another one's height leaves nothing to see of it.
+const DWARFS: f64 = 20.0;
 const FONT: &str = "sans-serif";
 
 /// A plot that was written.
@@ -56,12 +58,17 @@ pub(super) fn write_all(records: &[Record], folder: &Path) -> Result<Vec<Plot>, 
                     && (record.name.as_str(), record.cache.as_str()) == row
                     && record.is_measured()
             };
-            let bars: Vec<&Record> = records.iter().filter(of_row).collect();
+            // The folder itself has neither a mount nor a network in it, and would dwarf all that has.
+            let (bars, local): (Vec<&Record>, Vec<&Record>) =
+                records.iter().filter(of_row).partition(|record| record.tool != "local");
             if bars.is_empty() {
                 continue;
             }
             let file = format!("{file}-{link}.svg");
-            let title = format!("{title}, {link}");
+            let title = match local.first() {
+                Some(local) => format!("{title}, {link} (local folder: {})", significant(local.value)),
+                None => format!("{title}, {link}"),
+            };
             draw(&folder.join(&file), &title, &bars)?;
             plots.push(Plot { file, title });
         }
@@ -86,6 +93,8 @@ fn draw(path: &Path, title: &str, records: &[&Record]) -> Result<(), Box<dyn Err
         })
         .collect();
     let most = bars.iter().map(|(_, _, value)| *value).fold(f64::MIN_POSITIVE, f64::max);
+    let least = bars.iter().map(|(_, _, value)| *value).fold(f64::MAX, f64::min).max(f64::MIN_POSITIVE);
+    let axis = Axis::over(least, most);
     let half = if is_latency { 0.18 } else { 0.36 };
     let unit = &records[0].unit;
     let title = if is_latency { format!("{title}: p50 and p99, {unit}") } else { format!("{title}, {unit}") };
@@ -97,28 +106,31 @@ fn draw(path: &Path, title: &str, records: &[&Record]) -> Result<(), Box<dyn Err
         .margin(12)
         .x_label_area_size(36)
         .y_label_area_size(70)
-        .build_cartesian_2d(0.0..records.len() as f64, 0.0..most * 1.12)?;
+        .build_cartesian_2d(
+            0.0..records.len() as f64,
+            axis.bottom()..axis.place(most) + (axis.place(most) - axis.bottom()) * 0.12,
+        )?;
     chart
         .configure_mesh()
         .disable_x_mesh()
         .light_line_style(WHITE)
         .x_labels(0)
-        .y_desc(unit.as_str())
+        .y_desc(axis.named(unit))
+        .y_label_formatter(&|place| axis.label(*place))
         .label_style((FONT, 14))
         .draw()?;
     chart.draw_series(bars.iter().map(|(at, middle, value)| {
         let color = color(&records[*at].tool);
-        Rectangle::new([(middle - half, 0.0), (middle + half, *value)], color.filled())
+        Rectangle::new([(middle - half, axis.bottom()), (middle + half, axis.place(*value))], color.filled())
     }))?;
     let label = (FONT, 14).into_font().color(&BLACK);
     let centered = label.clone().pos(plotters::style::text_anchor::Pos::new(
         plotters::style::text_anchor::HPos::Center,
         plotters::style::text_anchor::VPos::Bottom,
     ));
-    chart.draw_series(
-        bars.iter()
-            .map(|(_, middle, value)| Text::new(significant(*value), (*middle, *value), centered.clone())),
-    )?;
+    chart.draw_series(bars.iter().map(|(_, middle, value)| {
+        Text::new(significant(*value), (*middle, axis.place(*value)), centered.clone())
+    }))?;
     let width = f64::from(SIZE.0 - 94) / records.len() as f64;
     for (at, record) in records.iter().enumerate() {
         // Below the axis, in pixels: the chart's own labels are numbers.
@@ -135,6 +147,48 @@ fn draw(path: &Path, title: &str, records: &[&Record]) -> Result<(), Box<dyn Err
     Ok(())
 }
 
+/// How figures become heights: bars that one of them would dwarf stand on a logarithmic axis.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Axis {
+    Linear,
+    /// From this power of ten on.
+    Logarithmic(f64),
+}
+
+impl Axis {
+    fn over(least: f64, most: f64) -> Axis {
+        if most > DWARFS * least { Axis::Logarithmic((least.log10() - 0.1).floor()) } else { Axis::Linear }
+    }
+
+    fn bottom(self) -> f64 {
+        match self {
+            Axis::Linear => 0.0,
+            Axis::Logarithmic(power) => power,
+        }
+    }
+
+    fn place(self, value: f64) -> f64 {
+        match self {
+            Axis::Linear => value,
+            Axis::Logarithmic(power) => value.max(f64::MIN_POSITIVE).log10().max(power),
+        }
+    }
+
+    fn label(self, place: f64) -> String {
+        match self {
+            Axis::Linear => significant(place),
+            Axis::Logarithmic(_) => significant(10f64.powf(place)),
+        }
+    }
+
+    fn named(self, unit: &str) -> String {
+        match self {
+            Axis::Linear => unit.to_owned(),
+            Axis::Logarithmic(_) => format!("{unit}, logarithmic"),
+        }
+    }
+}
+
 fn color(tool: &str) -> RGBColor {
     match tool {
         "wormhole" => OURS,
@@ -147,6 +201,15 @@ fn color(tool: &str) -> RGBColor {
 mod tests {
     use super::*;
     use crate::report::document::tests::sample;
+
+    #[test]
+    fn bars_that_one_dwarfs_stand_on_a_logarithmic_axis() {
+        assert_eq!(Axis::over(50.0, 900.0), Axis::Linear);
+        let axis = Axis::over(0.2, 90.0);
+        assert_eq!((axis, axis.bottom()), (Axis::Logarithmic(-1.0), -1.0));
+        assert!(axis.place(0.2) > axis.bottom() && axis.place(90.0) < 2.0 && axis.place(0.0) >= -1.0);
+        assert_eq!((axis.label(1.0), axis.named("ms")), ("10.0".to_owned(), "ms, logarithmic".to_owned()));
+    }
 
     #[test]
     fn a_plot_names_its_tools_its_unit_and_its_figures() {

@@ -58,7 +58,15 @@ pub(super) fn refreshed(
             || ROWS.iter().any(|row| cells.starts_with(&format!("{row},")))
             || cells.starts_with("| ")
     };
-    lines.extend(table.lines().filter(|line| is_wanted(line)).map(str::to_owned));
+    let wanted: Vec<&str> = table.lines().filter(|line| is_wanted(line)).collect();
+    // A reason that no row here points to is left out.
+    let is_used = |line: &str| {
+        let Some((mark, _)) = line.strip_prefix('[').and_then(|rest| rest.split_once(']')) else {
+            return true;
+        };
+        wanted.iter().any(|row| row.starts_with('|') && row.contains(&format!("[{mark}]")))
+    };
+    lines.extend(wanted.iter().filter(|line| is_used(line)).map(|&line| line.to_owned()));
     if let Some(plot) = plots.iter().find(|plot| plot.file == "throughput-loopback.svg") {
         lines.extend([String::new(), format!("![{}]({folder}/{})", plot.title, plot.file)]);
     }

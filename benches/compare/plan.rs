@@ -75,30 +75,3 @@ fn known<T: Copy>(what: &str, name: &str, all: &[T], name_of: fn(T) -> &'static 
 fn in_order<T: Copy + PartialEq>(all: &[T], named: &[T]) -> Vec<T> {
     all.iter().copied().filter(|one| named.is_empty() || named.contains(one)).collect()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn of(line: &str) -> Result<Option<Plan>, String> {
-        Plan::parse(line.split_whitespace().map(str::to_owned)).map_err(|why| why.to_string())
-    }
-
-    #[test]
-    fn without_words_everything_runs_three_times_and_in_a_quarter_of_an_hour() {
-        let plan = of("--bench").unwrap().unwrap();
-        assert_eq!((plan.workloads.len(), plan.tools.len(), plan.runs), (10, 8, 3));
-        assert!(plan.minutes() <= 15, "{}", plan.minutes());
-        assert!(of("--quick").unwrap().unwrap().minutes() <= 4);
-    }
-
-    #[test]
-    fn words_pick_and_unknown_ones_are_refused() {
-        let plan = of("list stat --tools local,nfs --link lan --runs 0").unwrap().unwrap();
-        assert_eq!(plan.workloads, [Workload::Stat, Workload::List]);
-        assert_eq!((plan.tools, plan.route.name(), plan.runs), (vec![Tool::Nfs, Tool::Local], "lan", 1));
-        assert!(of("--tools smb").unwrap_err().starts_with("no tool \"smb\": take some of wormhole, "));
-        assert!(of("film").is_err() && of("--runs").is_err());
-        assert_eq!(of("stat --help"), Ok(None));
-    }
-}

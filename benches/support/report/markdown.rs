@@ -46,7 +46,7 @@ fn commits(document: &Document) -> Vec<String> {
             None => commits.push((&record.commit, 1)),
         }
     }
-    let name = |commit| if commit == "" { "not kept" } else { commit };
+    let name = |commit: &str| if commit.is_empty() { "not kept".to_owned() } else { commit.to_owned() };
     commits.into_iter().map(|(commit, count)| format!("{} ({count})", name(commit))).collect()
 }
 

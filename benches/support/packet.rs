@@ -2,7 +2,7 @@
 
 use rustls::{
     Side,
-    crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256,
+    crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
     quic::{Keys, PacketKey, Version},
 };
 

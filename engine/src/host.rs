@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use ring::rand::{SecureRandom, SystemRandom};
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use tokio::time::Instant;
 use transport::{Identity, Lane, Server, ServerConfig};
 use uring::{Backend, Pool, PoolConfig, Ring, RingConfig};

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ring::rand::{SecureRandom, SystemRandom};
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use rustix::{
     fs::{FlockOperation, flock},
     io::Errno,

@@ -13,7 +13,7 @@ mod seat;
 
 use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use ring::rand::{SecureRandom, SystemRandom};
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 use wire::{
     Name, SharePath, Ticket, TicketId,

@@ -3,7 +3,7 @@
 use std::{fs::File, io, os::unix::fs::FileExt};
 
 use uring::{Slot, SlotClass};
-use wire::{Attr, CHUNK_BYTES, ErrorCode, Extent, chunk::ContentHash, limits};
+use wire::{Attr, CHUNK_BYTES, ErrorCode, Extent, fingerprint::Fingerprint, limits};
 
 use crate::{
     disk::{Asked, Disk, look_at},
@@ -15,12 +15,12 @@ use crate::{
 };
 
 impl Disk {
-    /// For each range whether it holds the bytes of its hash, and the file's attributes, which did not change meanwhile.
+    /// For each range whether it holds the bytes of its fingerprint, and the file's attributes, which did not change meanwhile.
     /// Waits for its turn among those of the session, then among all.
     pub(crate) async fn verify(
         &self,
         asked: &Asked,
-        ranges: Vec<(Extent, ContentHash)>,
+        ranges: Vec<(Extent, Fingerprint)>,
         session: &Turns,
     ) -> Result<(Attr, Vec<bool>), Fault> {
         let too_long = ranges.iter().find(|(extent, _)| extent.len.0 > limits::READ_BYTES_MAX);
@@ -44,7 +44,7 @@ impl Disk {
 fn compare(
     open: &OpenFile,
     mut slot: Slot,
-    ranges: &[(Extent, ContentHash)],
+    ranges: &[(Extent, Fingerprint)],
     patience: &Patience,
 ) -> Result<(Attr, Vec<bool>), Fault> {
     let before = look_at(&open.file)?;
@@ -57,7 +57,7 @@ fn compare(
         if patience.is_over() {
             return Err(Fault::late("time to hash every range"));
         }
-        let found = hash(&open.file, slot.bytes_mut(), extent)?;
+        let found = fingerprint(&open.file, slot.bytes_mut(), (extent, expected))?;
         equal.push(found == Some(*expected));
     }
     let after = look_at(&open.file)?;
@@ -67,9 +67,13 @@ fn compare(
     Ok((after.attr(open.fs)?, equal))
 }
 
-/// The hash of a range; `None` when the file ends inside it.
-fn hash(file: &File, buffer: &mut [u8], extent: &Extent) -> Result<Option<ContentHash>, Fault> {
-    let mut hasher = blake3::Hasher::new();
+/// The fingerprint of a range, of the kind expected; `None` when the file ends inside it.
+fn fingerprint(
+    file: &File,
+    buffer: &mut [u8],
+    (extent, expected): (&Extent, &Fingerprint),
+) -> Result<Option<Fingerprint>, Fault> {
+    let mut made = expected.fingerprinter();
     let mut at = extent.start.0;
     let Some(end) = extent.start.checked_add(extent.len) else { return Ok(None) };
     while at < end.0 {
@@ -79,12 +83,12 @@ fn hash(file: &File, buffer: &mut [u8], extent: &Extent) -> Result<Option<Conten
         match file.read_at(&mut buffer[..want], at) {
             Ok(0) => return Ok(None),
             Ok(n) => {
-                hasher.update(&buffer[..n]);
+                made.update(&buffer[..n]);
                 at += n as u64;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(Some(ContentHash(*hasher.finalize().as_bytes())))
+    Ok(Some(made.finish()))
 }

@@ -33,7 +33,7 @@ pub(crate) fn server(
     socket: Arc<dyn AsyncUdpSocket>,
     seed: Seed,
 ) -> io::Result<Endpoint> {
-    let reset = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &identity.derive(RESET_CONTEXT));
+    let reset = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &identity.derive(RESET_CONTEXT));
     let mut config = EndpointConfig::new(Arc::new(reset));
     let [a, b, c, d, e, f, g, h, ..] = identity.derive(CONNECTION_ID_CONTEXT);
     let id_key = u64::from_le_bytes([a, b, c, d, e, f, g, h]);

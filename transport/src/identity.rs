@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use ring::{
+use aws_lc_rs::{
     rand::SystemRandom,
     signature::{Ed25519KeyPair, KeyPair},
 };

@@ -12,7 +12,7 @@ use rustls::{
         Resumption,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    crypto::{CryptoProvider, ring as provider_ring, verify_tls13_signature_with_raw_key},
+    crypto::{CryptoProvider, aws_lc_rs as aws_lc, verify_tls13_signature_with_raw_key},
     pki_types::{
         CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
     },
@@ -32,14 +32,17 @@ fn spki(public: &[u8; 32]) -> Vec<u8> {
     [&SPKI_PREFIX[..], public].concat()
 }
 
-/// ring, with AES-128-GCM first: the client's order decides, and it is the cheapest with AES instructions.
+/// AWS-LC, with AES-128-GCM first: the client's order decides, and it is the cheapest with AES instructions. The key exchange
+/// is X25519 or one of the NIST curves.
 fn provider() -> Arc<CryptoProvider> {
-    let mut provider = provider_ring::default_provider();
+    let mut provider = aws_lc::default_provider();
     provider.cipher_suites = vec![
-        provider_ring::cipher_suite::TLS13_AES_128_GCM_SHA256,
-        provider_ring::cipher_suite::TLS13_AES_256_GCM_SHA384,
-        provider_ring::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+        aws_lc::cipher_suite::TLS13_AES_128_GCM_SHA256,
+        aws_lc::cipher_suite::TLS13_AES_256_GCM_SHA384,
+        aws_lc::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
     ];
+    provider.kx_groups =
+        vec![aws_lc::kx_group::X25519, aws_lc::kx_group::SECP256R1, aws_lc::kx_group::SECP384R1];
     Arc::new(provider)
 }
 

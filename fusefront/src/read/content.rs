@@ -3,7 +3,7 @@
 //! A handle promises the bytes of one version. When the host's file changes, the promise can be kept by moving to the
 //! new version if every byte handed out so far (to programs, and so into the kernel's page cache) is the same there:
 //! then all that was read and all that will be is of the new version. The *ledger* holds what that takes: each range
-//! handed out, with its BLAKE3. The host is asked about them (`Verify`), and only a real change is stale.
+//! handed out, with its fingerprint. The host is asked about them (`Verify`), and only a real change is stale.
 //!
 //! What the disk cache has, whole chunks of this very version, it has hashed already: the ledger then only notes that,
 //! and takes the hashes from there when they are needed. What was evicted by then cannot be proved any more.
@@ -23,7 +23,10 @@ use std::{
 use bytes::Bytes;
 use engine::cache::{ContentKey, L2};
 use parking_lot::Mutex;
-use wire::{ByteLen, CHUNK_BYTES, Extent, FileId, Version, chunk::ContentHash, limits::READ_BYTES_MAX};
+use wire::{
+    ByteLen, CHUNK_BYTES, Extent, FileId, Version, chunk::ContentHash, fingerprint::Fingerprint,
+    limits::READ_BYTES_MAX,
+};
 
 use super::{HandedOut, spent::Spent};
 
@@ -145,9 +148,9 @@ impl Range {
 }
 
 enum Proof {
-    /// Being handed out; hashed once the program has it.
+    /// Being handed out; fingerprinted once the program has it.
     Bytes(Bytes),
-    Hash(ContentHash),
+    Fingerprint(Fingerprint),
     /// In the disk cache, under the name that the contents have there: whole chunks.
     Kept,
     /// Hashes of its chunks.
@@ -161,10 +164,10 @@ pub(super) struct Claims {
     /// The greatest length that the kernel may know of.
     pub(super) told: ByteLen,
     /// `None` when the contents cannot be verified.
-    pub(super) ranges: Option<Vec<(Extent, ContentHash)>>,
+    pub(super) ranges: Option<Vec<(Extent, Fingerprint)>>,
 }
 
-/// Bytes on their way to a program, entered in the ledger. Hashed when this drops: reply first.
+/// Bytes on their way to a program, entered in the ledger. Fingerprinted when this drops: reply first.
 pub struct Served {
     bytes: Bytes,
     entry: Option<(Arc<Content>, Range)>,
@@ -307,9 +310,12 @@ impl Content {
             for (range, proof) in &ledger.ranges {
                 let extent = Extent::new(range.start, range.len);
                 match proof {
-                    Proof::Bytes(bytes) => claims.push((extent, ContentHash::of(bytes))),
-                    Proof::Hash(hash) => claims.push((extent, *hash)),
-                    Proof::Chunks(hashes) => claims.extend(range.chunks().zip(hashes.iter().copied())),
+                    Proof::Bytes(bytes) => claims.push((extent, Fingerprint::of(bytes))),
+                    Proof::Fingerprint(fingerprint) => claims.push((extent, *fingerprint)),
+                    Proof::Chunks(hashes) => {
+                        let hashes = hashes.iter().copied().map(Fingerprint::Blake3);
+                        claims.extend(range.chunks().zip(hashes));
+                    }
                     Proof::Kept => return None,
                 }
             }
@@ -409,7 +415,7 @@ impl Drop for Served {
         if let Some((content, range)) = self.entry.take()
             && !content.seal_as_kept(range)
         {
-            content.set_proof(range, Proof::Hash(ContentHash::of(&self.bytes)));
+            content.set_proof(range, Proof::Fingerprint(Fingerprint::of(&self.bytes)));
         }
     }
 }

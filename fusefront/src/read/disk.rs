@@ -8,10 +8,7 @@ use bytes::Bytes;
 use engine::cache::{BlockKey, ContentKey, L2};
 use transport::ReadCall;
 use uring::{Slot, SlotClass};
-use wire::{
-    CHUNK_BYTES, Extent, Version,
-    chunk::{ChunkIndex, ContentHash},
-};
+use wire::{CHUNK_BYTES, Extent, Version, chunk::ChunkIndex, fingerprint::Fingerprint};
 
 use super::{Inner, content::Content};
 
@@ -19,7 +16,7 @@ use super::{Inner, content::Content};
 struct Candidate {
     chunk: ChunkIndex,
     of: ContentKey,
-    claim: (Extent, ContentHash),
+    claim: (Extent, Fingerprint),
 }
 
 impl Inner {
@@ -129,7 +126,7 @@ async fn candidates(disk: &L2, kept_as: ContentKey, read: &ReadCall) -> Vec<Cand
         }
         let Some(of) = disk.other_version(kept_as, chunk) else { continue };
         if let Some(hash) = disk.hash_of(of, chunk).await {
-            found.push(Candidate { chunk, of, claim: (extent, hash) });
+            found.push(Candidate { chunk, of, claim: (extent, Fingerprint::Blake3(hash)) });
         }
     }
     found

@@ -6,7 +6,8 @@ use engine::cache::BlockKey;
 use tokio::time::{Instant, sleep, timeout_at};
 use wire::{
     Attr, ByteLen, CHUNK_BYTES, Class, Extent, Reply, Request, Version,
-    chunk::{ChunkIndex, ContentHash},
+    chunk::ChunkIndex,
+    fingerprint::Fingerprint,
     limits::{READ_BYTES_MAX, VERIFY_RANGES_MAX},
     message::Target,
 };
@@ -39,7 +40,7 @@ impl From<VfsError> for Failed {
 /// A block in L1 that nobody was given: if it is not in the host's file any more, it only leaves the cache.
 struct Unread {
     key: BlockKey,
-    claim: (Extent, ContentHash),
+    claim: (Extent, Fingerprint),
 }
 
 impl Inner {
@@ -148,7 +149,7 @@ impl Inner {
                 self.l1.remove(&key);
                 continue;
             }
-            let claim = (key.extent(from.size), ContentHash::of(&bytes));
+            let claim = (key.extent(from.size), Fingerprint::of(&bytes));
             unread.push(Unread { key, claim });
         }
         let claims: Vec<_> = unread.iter().map(|block| block.claim).collect();
@@ -164,7 +165,7 @@ impl Inner {
         &self,
         target: &Target,
         version: &Version,
-        ranges: &[(Extent, ContentHash)],
+        ranges: &[(Extent, Fingerprint)],
         deadline: Instant,
     ) -> Result<Vec<bool>, Failed> {
         debug_assert!(

@@ -57,7 +57,7 @@ impl rustls::client::danger::ServerCertVerifier for AnyKey {
 
 /// A bare QUIC connection to the server; the endpoint must live as long.
 async fn bare(server: SocketAddr) -> (Endpoint, Connection) {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()

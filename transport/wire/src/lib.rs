@@ -17,6 +17,7 @@ pub mod codec;
 pub mod cursor;
 pub mod error;
 pub mod extent;
+pub mod fingerprint;
 pub mod id;
 pub mod lease;
 pub mod limits;

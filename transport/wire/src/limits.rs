@@ -22,7 +22,7 @@ pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
 pub const REPLY_BODY_BYTES_MAX: usize = 256 * 1024;
 /// Bytes a mount may ask for as one page of a listing.
 pub const LISTING_BYTES_MAX: u32 = 192 * 1024;
-/// Ranges of one `Verify`: with a hash and an extent each, about half of a request.
+/// Ranges of one `Verify`: with a fingerprint and an extent each, about half of a request.
 pub const VERIFY_RANGES_MAX: usize = 640;
 /// Leases of one `Release`.
 pub const RELEASE_MAX: usize = 1024;
@@ -47,7 +47,7 @@ const CLAIMS_MAX: usize =
 const ATTR_BYTES: usize = 100;
 const ENTRY_MAX: usize = 8 + 1 + 1 + SHORT_BYTES + NAME_BYTES_MAX + ATTR_BYTES;
 
-const _: () = assert!(TARGET_MAX + 2 + VERIFY_RANGES_MAX * (12 + 32) <= REQUEST_BYTES_MAX);
+const _: () = assert!(TARGET_MAX + 2 + VERIFY_RANGES_MAX * (12 + 1 + 32) <= REQUEST_BYTES_MAX);
 const _: () = assert!(2 + RELEASE_MAX * 8 <= REQUEST_BYTES_MAX);
 const _: () =
     assert!(TARGET_MAX + 2 + FILES_MAX * (SHORT_BYTES + NAME_BYTES_MAX + 24 + 32) <= REQUEST_BYTES_MAX);

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::{
     Attr, ErrorCode, Extent, FileId, Grant, LeaseId, Listing, Name, ShareId, SharePath, Version,
     auth::{Claims, Proof},
-    chunk::ContentHash,
+    fingerprint::Fingerprint,
     listing::Statfs,
 };
 
@@ -77,12 +77,12 @@ pub enum Request {
         /// Which bytes: at most [`crate::limits::READ_BYTES_MAX`], inside the file.
         extent: Extent,
     },
-    /// Whether ranges of a file still hold the bytes of these hashes. Answer: [`Reply::Verified`].
+    /// Whether ranges of a file still hold the bytes of these fingerprints. Answer: [`Reply::Verified`].
     Verify {
         /// The file.
         target: Target,
         /// At most [`crate::limits::VERIFY_RANGES_MAX`].
-        ranges: Vec<(Extent, ContentHash)>,
+        ranges: Vec<(Extent, Fingerprint)>,
     },
     /// The state of a share's file system. Answer: [`Reply::Statfs`].
     Statfs(ShareId),

@@ -17,7 +17,7 @@ pub struct Version {
 }
 
 /// The protocol version spoken by this crate; the first number both ends compare.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 
 /// The ALPN name of the protocol: a peer that does not know it is refused during the handshake.
 pub const ALPN: &[u8] = b"wormhole/1";

@@ -9,6 +9,7 @@ use crate::{
     auth::{Claims, Proof},
     chunk::ContentHash,
     cursor::{Reader, Writer},
+    fingerprint::Fingerprint,
     limits,
     message::{FileWanted, Hello, Target},
 };
@@ -26,6 +27,10 @@ const LISTXATTR: u8 = 9;
 const LEASE: u8 = 10;
 const RELEASE: u8 = 11;
 const READ_FILES: u8 = 12;
+
+// Kinds of fingerprints: never reused. PROTOCOL.md, "Requests".
+const BLAKE3: u8 = 1;
+const XXH3: u8 = 2;
 
 /// In place of a lease, where none is wanted.
 const NO_LEASE: u64 = 0;
@@ -60,9 +65,9 @@ pub(super) fn write(request: &Request, out: &mut Writer) -> u8 {
         Request::Verify { target, ranges } => {
             write_target(target, out);
             out.count(ranges.len());
-            for (extent, hash) in ranges {
+            for (extent, fingerprint) in ranges {
                 write_extent(extent, out);
-                out.raw(&hash.0);
+                write_fingerprint(fingerprint, out);
             }
             VERIFY
         }
@@ -131,7 +136,7 @@ pub(super) fn read(kind: u8, from: &mut Reader<'_>) -> Result<Request, DecodeErr
             let count = from.count(limits::VERIFY_RANGES_MAX, "ranges")?;
             let mut ranges = Vec::with_capacity(count);
             for _ in 0..count {
-                ranges.push((read_extent(from)?, ContentHash(from.fixed("hash")?)));
+                ranges.push((read_extent(from)?, read_fingerprint(from)?));
             }
             Request::Verify { target, ranges }
         }
@@ -153,6 +158,27 @@ pub(super) fn read(kind: u8, from: &mut Reader<'_>) -> Result<Request, DecodeErr
         READ_FILES => Request::ReadFiles { dir: read_target(from)?, files: read_files(from)? },
         n => return Err(DecodeError::Unknown { what: "request", value: n.into() }),
     })
+}
+
+fn write_fingerprint(fingerprint: &Fingerprint, out: &mut Writer) {
+    match fingerprint {
+        Fingerprint::Blake3(hash) => {
+            out.u8(BLAKE3);
+            out.raw(&hash.0);
+        }
+        Fingerprint::Xxh3(number) => {
+            out.u8(XXH3);
+            out.raw(&number.to_le_bytes());
+        }
+    }
+}
+
+fn read_fingerprint(from: &mut Reader<'_>) -> Result<Fingerprint, DecodeError> {
+    match from.u8("fingerprint")? {
+        BLAKE3 => Ok(Fingerprint::Blake3(ContentHash(from.fixed("hash")?))),
+        XXH3 => Ok(Fingerprint::Xxh3(u128::from_le_bytes(from.fixed("hash")?))),
+        n => Err(DecodeError::Unknown { what: "fingerprint", value: n.into() }),
+    }
 }
 
 pub(super) fn read_lease(from: &mut Reader<'_>) -> Result<LeaseId, DecodeError> {

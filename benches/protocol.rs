@@ -10,6 +10,7 @@ use criterion::{
 use wire::{
     chunk::ContentHash,
     codec::{encode_reply, encode_reply_as},
+    fingerprint::Fingerprint,
     timing::Timing,
 };
 use wormhole_benches::{
@@ -42,11 +43,16 @@ fn read_reply(c: &mut Criterion) {
         median(&case(&mut group, "ceiling_memcpy/128KiB", || copy.copy_from_slice(black_box(&chunk))));
     let encode = case(&mut group, "encode_read_reply/128KiB", || encode_reply(black_box(&reply)));
     let decoded = case(&mut group, "decode_read_reply/128KiB", || decode(black_box(encoded.clone())));
+    let fingerprint = case(&mut group, "xxh3/128KiB", || Fingerprint::of(black_box(&chunk)));
     let hash = case(&mut group, "blake3/128KiB", || ContentHash::of(black_box(&chunk)));
     group.finish();
     let mut book = Book::open("protocol");
-    let cases =
-        [("encode_read_reply_128kb", encode), ("decode_read_reply_128kb", decoded), ("blake3_128kb", hash)];
+    let cases = [
+        ("encode_read_reply_128kb", encode),
+        ("decode_read_reply_128kb", decoded),
+        ("blake3_128kb", hash),
+        ("xxh3_128kb", fingerprint),
+    ];
     for (name, micros) in cases {
         book.add(name, "us", &micros, |record| beside(record.link("memory"), "memcpy", memcpy));
     }

@@ -27,6 +27,8 @@ local BOUNDS = { [0] = "not said", "congestion window (Cubic)", "congestion wind
 local FILE_KINDS = { [0] = "unknown", "regular", "directory", "symlink", "FIFO", "socket", "character device", "block device" }
 local GRANTS = { [0] = "none wanted", "granted", "unwatchable", "exhausted" }
 local MODES = { "read-only" }
+local FINGERPRINTS = { "BLAKE3", "XXH3" }
+local FINGERPRINT_BYTES = { 32, 16 }
 
 local f = {}
 local function field(kind, name, title, ...)
@@ -102,7 +104,8 @@ field("string", "name", "Name")
 field("string", "link", "Link target")
 field("string", "xattr", "Attribute name")
 field("bytes", "value", "Value")
-field("bytes", "hash", "BLAKE3")
+field("uint8", "fingerprint", "Fingerprint", base.DEC, FINGERPRINTS)
+field("bytes", "hash", "Hash")
 field("uint8", "equal", "Equal")
 field("uint32", "name_max", "Longest name")
 field("uint64", "blocks_free", "Blocks free")
@@ -304,7 +307,7 @@ local request_bodies = {
         local of = target(from)
         local count = each(from, "Range", function()
             extent(from)
-            from:raw("hash", 32)
+            from:raw("hash", FINGERPRINT_BYTES[from:known("fingerprint", FINGERPRINTS)])
         end)
         return string.format("%s %d ranges", of, count)
     end,

@@ -16,9 +16,8 @@ use tokio::{
 };
 use transport::testing::{Greeting, Rogue, RogueStream};
 use wire::{
-    Class, Extent, Request, Ticket, Version,
-    chunk::ContentHash,
-    codec,
+    Class, Extent, Request, Ticket, Version, codec,
+    fingerprint::Fingerprint,
     limits::{READ_BYTES_MAX, VERIFY_RANGES_MAX, XATTR_NAME_BYTES_MAX},
     message::{Call, Target},
 };
@@ -202,7 +201,7 @@ fn longest(knowledge: &Knowledge, turn: usize) -> Bytes {
             call(Request::List { target, cookie: 0, bytes_max: u32::MAX, lease: None })
         }
         2 => {
-            let ranges = vec![(whole, ContentHash([0; 32])); VERIFY_RANGES_MAX];
+            let ranges = vec![(whole, Fingerprint::Xxh3(0)); VERIFY_RANGES_MAX];
             call(Request::Verify { target, ranges })
         }
         _ => call(Request::GetXattr { target, name: vec![b'x'; XATTR_NAME_BYTES_MAX] }),

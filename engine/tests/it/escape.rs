@@ -12,8 +12,8 @@ use std::{
 use rustix::fs::{CWD, FileType, Mode, RenameFlags, makedev, mknodat, renameat_with};
 use transport::testing::{Greeting, Rogue};
 use wire::{
-    Class, ErrorCode, Extent, FileKind, Reply, Request, Timestamp, Version, auth::Claims, chunk::ContentHash,
-    limits::LISTING_BYTES_MAX, message::Call,
+    Class, ErrorCode, Extent, FileKind, Reply, Request, Timestamp, Version, auth::Claims,
+    fingerprint::Fingerprint, limits::LISTING_BYTES_MAX, message::Call,
 };
 
 use crate::{
@@ -51,7 +51,7 @@ fn errors(peer: &Peer, at: &str) -> Vec<ErrorCode> {
         Request::Stat(target()),
         Request::List { target: target(), cookie: 0, bytes_max: LISTING_BYTES_MAX, lease: None },
         Request::Readlink(target()),
-        Request::Verify { target: target(), ranges: vec![(EXTENT, ContentHash([0; 32]))] },
+        Request::Verify { target: target(), ranges: vec![(EXTENT, Fingerprint::Xxh3(0))] },
         Request::GetXattr { target: target(), name: (&b"user.x"[..]).into() },
         Request::ListXattr(target()),
     ];
@@ -332,7 +332,7 @@ fn pipes_sockets_and_devices_are_seen_and_never_opened() {
             let read = rig.peer.read_version(&path(name), (id, version), EXTENT);
             assert_eq!(read, Err(ErrorCode::NotRegular), "{name}");
         }
-        let ranges = vec![(EXTENT, ContentHash([0; 32]))];
+        let ranges = vec![(EXTENT, Fingerprint::Xxh3(0))];
         let verify = Request::Verify { target: rig.peer.target(&path(name), None), ranges };
         assert_eq!(code(rig.peer.call(verify)), ErrorCode::NotRegular, "{name}");
         assert_eq!(rig.peer.list(name, 0, 1_000).unwrap_err(), ErrorCode::NotDirectory, "{name}");

@@ -10,6 +10,7 @@ use std::{
 
 use wire::{
     ByteLen, CHUNK_BYTES, Class, ErrorCode, Extent, FileKind, Reply, Request, Version, chunk::ContentHash,
+    fingerprint::Fingerprint,
 };
 
 use crate::rig::{Peer, Rig, code, path, pattern};
@@ -221,17 +222,19 @@ fn what_is_not_in_the_page_cache_comes_through_the_ring() {
 fn verify_tells_which_ranges_still_hold() {
     let rig = Rig::new(|dir| fs::write(dir.join("f"), pattern(300_000, 3)).unwrap());
     let bytes = pattern(300_000, 3);
-    let of = |range: std::ops::Range<usize>| ContentHash::of(&bytes[range]);
+    let of = |range: std::ops::Range<usize>| Fingerprint::of(&bytes[range]);
     let ranges = vec![
         (Extent::new(0, 131_072), of(0..131_072)),
         (Extent::new(131_072, 131_072), of(0..131_072)),
         (Extent::new(262_144, 37_856), of(262_144..300_000)),
         (Extent::new(262_144, 37_857), of(262_144..300_000)),
+        (Extent::new(0, 300_000), Fingerprint::Blake3(ContentHash::of(&bytes))),
+        (Extent::new(1, 299_999), Fingerprint::Blake3(ContentHash::of(&bytes))),
         (Extent::new(10, 0), of(10..10)),
     ];
     let verify = |ranges| Request::Verify { target: rig.peer.target(&path("f"), None), ranges };
     let Ok(Reply::Verified { attr, equal }) = rig.peer.call(verify(ranges)) else { panic!("not verified") };
-    assert_eq!(equal, [true, false, true, false, true]);
+    assert_eq!(equal, [true, false, true, false, true, false, true]);
     assert_eq!(attr.version(), rig.peer.stat("f").version());
     let too_long = rig.peer.call(verify(vec![(Extent::new(0, (1 << 20) + 1), of(0..1))]));
     assert_eq!(code(too_long), ErrorCode::Invalid);
@@ -246,7 +249,7 @@ fn a_large_verification_holds_up_nobodys_reads() {
         fs::write(dir.join("f"), pattern(1 << 20, 3)).unwrap();
     });
     let other = Peer::connect(rig.host.ticket()).unwrap();
-    let ranges = (0..RANGES).map(|n| (Extent::new(n << 20, 1 << 20), ContentHash([0; 32]))).collect();
+    let ranges = (0..RANGES).map(|n| (Extent::new(n << 20, 1 << 20), Fingerprint::Xxh3(0))).collect();
     let verify = Request::Verify { target: rig.peer.target(&path("large"), None), ranges };
     // Several: the host hashes for a second or so.
     let verified = rig.peer.call_all((0..4).map(|_| (verify.clone(), Class::Metadata)));

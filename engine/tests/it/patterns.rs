@@ -3,7 +3,7 @@
 use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt, path::Path};
 
 use wire::{
-    ErrorCode, Extent, FileId, Request, SharePath, auth::Claims, chunk::ContentHash,
+    ErrorCode, Extent, FileId, Request, SharePath, auth::Claims, fingerprint::Fingerprint,
     limits::LISTING_BYTES_MAX, message::Target,
 };
 use wormhole_engine::{
@@ -57,7 +57,7 @@ fn every_answer(peer: &Peer, at: &SharePath, id: Option<FileId>) -> Vec<ErrorCod
         Request::Stat(target()),
         Request::List { target: target(), cookie: 0, bytes_max: LISTING_BYTES_MAX, lease: None },
         Request::Readlink(target()),
-        Request::Verify { target: target(), ranges: vec![(extent, ContentHash([0; 32]))] },
+        Request::Verify { target: target(), ranges: vec![(extent, Fingerprint::Xxh3(0))] },
         Request::GetXattr { target: target(), name: (&b"user.x"[..]).into() },
         Request::ListXattr(target()),
     ];

@@ -27,8 +27,8 @@ fn bytes(len: usize) -> Bytes {
 fn what_is_served_is_claimed_once_while_pending_and_after() {
     let content = content(version(100), true);
     let served = content.serve(&version(100), Extent::new(0, 10), bytes(10)).unwrap();
-    let expected = vec![(Extent::new(0, 10), ContentHash::of(&bytes(10)))];
-    assert_eq!(content.claims().ranges, Some(expected.clone()), "not hashed yet");
+    let expected = vec![(Extent::new(0, 10), Fingerprint::of(&bytes(10)))];
+    assert_eq!(content.claims().ranges, Some(expected.clone()), "none made yet");
     drop(served);
     drop(content.serve(&version(100), Extent::new(0, 10), bytes(10)).unwrap());
     assert_eq!(content.claims().ranges, Some(expected));

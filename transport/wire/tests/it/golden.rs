@@ -10,6 +10,7 @@ use wormhole_wire::{
     bound::Bound,
     chunk::ContentHash,
     codec::{ReplyDecoder, encode_call, encode_push, encode_reply, encode_reply_as},
+    fingerprint::Fingerprint,
     listing::Statfs,
     message::{Call, Class, FileWanted, Hello, ShareInfo, Target, Welcome},
     timing::Timing,
@@ -65,7 +66,10 @@ fn requests() -> Vec<(&'static str, Request)> {
         label: "node7:/mnt".into(),
     };
     let root = Target { share: ShareId(1), path: SharePath::root(), id: None };
-    let ranges = vec![(Extent::new(131_072, 512), ContentHash([0xcc; 32]))];
+    let ranges = vec![
+        (Extent::new(131_072, 512), Fingerprint::Blake3(ContentHash([0xcc; 32]))),
+        (Extent::new(512, 4096), Fingerprint::Xxh3(0x0f0e_0d0c_0b0a_0908_0706_0504_0302_0100)),
+    ];
     vec![
         ("request_hello", Request::Hello(hello)),
         ("request_stat", Request::Stat(target())),

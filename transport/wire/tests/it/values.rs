@@ -7,6 +7,7 @@ use wormhole_wire::{
     Name, Push, Reply, Request, ShareId, SharePath, Ticket, TicketId, Timestamp, Version,
     auth::{Claims, Mode, Proof, Secret},
     chunk::ContentHash,
+    fingerprint::Fingerprint,
     limits,
     listing::Statfs,
     message::{Call, Class, FileWanted, Hello, ShareInfo, Target, Welcome},
@@ -155,7 +156,11 @@ pub(crate) fn push() -> impl Strategy<Value = Push> {
 }
 
 pub(crate) fn request() -> impl Strategy<Value = Request> {
-    let ranges = vec((extent(), any::<[u8; 32]>().prop_map(ContentHash)), 0..=limits::VERIFY_RANGES_MAX);
+    let fingerprint = prop_oneof![
+        any::<[u8; 32]>().prop_map(|hash| Fingerprint::Blake3(ContentHash(hash))),
+        any::<u128>().prop_map(Fingerprint::Xxh3),
+    ];
+    let ranges = vec((extent(), fingerprint), 0..=limits::VERIFY_RANGES_MAX);
     prop_oneof![
         hello().prop_map(Request::Hello),
         target().prop_map(Request::Stat),

@@ -24,7 +24,7 @@ impl Fingerprint {
     pub fn fingerprinter(&self) -> Fingerprinter {
         match self {
             Fingerprint::Blake3(_) => Fingerprinter::Blake3(Box::default()),
-            Fingerprint::Xxh3(_) => Fingerprinter::Xxh3(XxHash3_128::new()),
+            Fingerprint::Xxh3(_) => Fingerprinter::Xxh3(Box::default()),
         }
     }
 }
@@ -34,7 +34,7 @@ pub enum Fingerprinter {
     /// Of a [`Fingerprint::Blake3`].
     Blake3(Box<blake3::Hasher>),
     /// Of a [`Fingerprint::Xxh3`].
-    Xxh3(XxHash3_128),
+    Xxh3(Box<XxHash3_128>),
 }
 
 impl Fingerprinter {

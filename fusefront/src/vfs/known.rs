@@ -253,16 +253,37 @@ impl LastKnown {
         self.make_room(folder);
     }
 
-    /// Gives up what was used longest ago, but not `kept`.
+    /// Gives up what was used longest ago, but not `kept`, and before the folders above it what is below them: nobody
+    /// gets to a folder whose name is not known.
     fn make_room(&mut self, kept: Folder) {
+        // Folders of a host that are in each other are all above one.
+        let mut put_off_max = self.folders.len();
         while self.bytes > self.bytes_max
+            && self.folders.len() > 1
             && let Some((&used, &folder)) = self.by_use.first_key_value()
-            && folder != kept
         {
             self.by_use.remove(&used);
+            if folder == kept || (put_off_max > 0 && self.is_above_another(folder)) {
+                put_off_max = put_off_max.saturating_sub(1);
+                self.uses += 1;
+                self.by_use.insert(self.uses, folder);
+                self.folders.entry(folder).and_modify(|names| names.used = self.uses);
+                continue;
+            }
             self.bytes -= self.folders.remove(&folder).map_or(0, |names| names.bytes);
             self.changes += 1;
         }
+    }
+
+    /// Whether something is known of a folder in this one.
+    fn is_above_another(&self, (share, id): Folder) -> bool {
+        let Some(names) = self.folders.get(&(share, id)) else { return false };
+        names.records.iter().filter(|record| record.name() != ITSELF).any(|record| {
+            let below = record.leads(id.fs).and_then(|leads| leads.attr);
+            below.is_some_and(|attr| {
+                attr.kind == FileKind::Directory && self.folders.contains_key(&(share, attr.id))
+            })
+        })
     }
 }
 

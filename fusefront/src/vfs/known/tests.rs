@@ -175,3 +175,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn folders_above_stay_for_as_long_as_one_below_does() {
+    let mut known = LastKnown::new(64 << 10);
+    known.note(folder(1), b"top", own(2));
+    for below in 10..200 {
+        known.note(folder(2), format!("d{below}").as_bytes(), own(below));
+        for number in 0..8 {
+            known.note(folder(below), format!("n{number}").as_bytes(), attr(1000 + number));
+        }
+    }
+    assert!(known.find(folder(10), b"n0").is_none(), "there was no room for all");
+    assert!(known.find(folder(199), b"n7").is_some());
+    assert!(known.find(folder(2), b"d199").is_some());
+    assert_eq!(known.find(folder(1), b"top").map(|attr| attr.id), Some(file(2)));
+}

@@ -85,10 +85,15 @@ impl Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Target::AtLeast(least) => write!(f, ">= {least}"),
-            Target::AtMost(most) => write!(f, "<= {most}"),
+            Target::AtLeast(least) => write!(f, ">= {}", to_thousandths(*least)),
+            Target::AtMost(most) => write!(f, "<= {}", to_thousandths(*most)),
         }
     }
+}
+
+/// Bytes as MiB, and milliseconds, have more digits than a reader wants.
+fn to_thousandths(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
 }
 
 impl Spread {

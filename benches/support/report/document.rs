@@ -83,8 +83,9 @@ impl Document {
 /// record does not tell them from runs but by their number.
 fn wide_percent(record: &Record) -> Option<f64> {
     let spread = &record.spread;
-    let is_of_runs = (2..=20).contains(&spread.count);
-    let share = (spread.max - spread.min) / spread.p50.abs().max(f64::MIN_POSITIVE);
+    // Of nothing there is no share.
+    let is_of_runs = (2..=20).contains(&spread.count) && spread.p50 != 0.0;
+    let share = (spread.max - spread.min) / spread.p50.abs();
     (is_of_runs && share > WIDE).then_some(100.0 * share)
 }
 

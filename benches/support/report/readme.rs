@@ -35,17 +35,21 @@ pub(super) fn refreshed(
         return Err("no comparison on loopback to show in README.md".into());
     }
     let environment = &document.environment;
+    // Of the programs compared, not of the one that writes this.
+    let compared =
+        document.records.iter().find(|record| record.part == "compare" && !record.commit.is_empty());
     let mut lines = vec![
         format!("{BEGIN}"),
         format!(
             "Measured {} on {}, {} cores, {} ({} at commit {}): [the whole report]({folder}/report.md). Medians on loopback; \
-             fresh mount, empty caches; bold is the best with a network in it.",
+             fresh mount, empty caches, \
+             each tool as it comes (Wormhole with its disk cache); bold is the best with a network in it.",
             environment.date,
             environment.cpu,
             environment.cores,
             environment.memory,
             environment.version,
-            environment.commit
+            compared.map_or(&environment.commit, |record| &record.commit)
         ),
         String::new(),
     ];

@@ -49,9 +49,9 @@ const SCENARIOS: [(&str, Scenario); 4] =
 fn make(scene: &Scene, name: &str) -> Result<(), Box<dyn Error>> {
     match name {
         "video" => video::make(scene),
-        "game" => game::make(scene).map(drop),
+        "game" => game::make(scene),
         "vfx" => vfx::make(scene),
-        _ => game::make(scene).and_then(|_| vfx::make(scene)),
+        _ => game::make(scene).and_then(|()| vfx::make(scene)),
     }
 }
 

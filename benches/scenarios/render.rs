@@ -27,8 +27,8 @@ const QUIET: Duration = Duration::from_millis(500);
 const QUIET_WITHIN: Duration = Duration::from_secs(30);
 
 pub(crate) fn run(scene: &Scene, figures: &mut Figures) -> Result<(), Failed> {
-    let assets = game::make(scene)?;
-    vfx::make(scene)?;
+    let assets = game::ready(scene)?;
+    vfx::ready(scene)?;
     let order = game::bursts(assets);
     let bytes = assets * game::ASSET_BYTES + vfx::scene_bytes(scene);
     if scene.affordable(bytes) < bytes {

@@ -27,7 +27,7 @@ const EIGHT: [&[usize]; 8] = [&[0], &[1], &[2], &[3], &[4], &[5], &[6], &[7]];
 const STREAM_MB_PER_S: f64 = 80.0;
 
 pub(crate) fn run(scene: &Scene, figures: &mut Figures) -> Result<(), Failed> {
-    make(scene)?;
+    ready(scene)?;
     let host = scene.host()?;
     for (name, streams) in [("4", &FOUR[..]), ("8", &EIGHT[..])] {
         let (mut least, mut sums) = (Vec::new(), Vec::new());
@@ -50,7 +50,13 @@ pub(crate) fn run(scene: &Scene, figures: &mut Figures) -> Result<(), Failed> {
     host.end()
 }
 
-/// Textures on the host's disk and in its page cache.
+/// Textures on the host's disk, compared, and in its page cache.
+pub(crate) fn ready(scene: &Scene) -> Result<(), Failed> {
+    make(scene)?;
+    Ok(verify(scene, &scene.root.join(FOLDER), &EIGHT)?)
+}
+
+/// Textures on the host's disk.
 pub(crate) fn make(scene: &Scene) -> Result<(), Failed> {
     let folder = scene.root.join(FOLDER);
     fs::create_dir_all(&folder)?;
@@ -58,8 +64,7 @@ pub(crate) fn make(scene: &Scene) -> Result<(), Failed> {
         content(nth).keep(&texture(scene, &folder, nth), bytes(scene, nth))?;
     }
     // The first wait is for all.
-    (0..SIZES_MB.len()).rev().try_for_each(|nth| settle(&texture(scene, &folder, nth)))?;
-    Ok(verify(scene, &folder, &EIGHT)?)
+    Ok((0..SIZES_MB.len()).rev().try_for_each(|nth| settle(&texture(scene, &folder, nth)))?)
 }
 
 fn bytes(scene: &Scene, nth: usize) -> u64 {

@@ -331,7 +331,7 @@ fn row(record: &Record) -> [&str; 5] {
 }
 
 /// Of the checkout that this program was built in, as it is now; empty where that is none.
-fn commit() -> &'static str {
+pub(crate) fn commit() -> &'static str {
     static COMMIT: OnceLock<String> = OnceLock::new();
     COMMIT.get_or_init(|| {
         let mut git = Command::new("git");

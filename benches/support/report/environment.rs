@@ -9,6 +9,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::record::commit;
+
 const UNKNOWN: &str = "not told by this machine";
 
 /// All of it as text; what cannot be found out says so.
@@ -34,10 +36,6 @@ impl Environment {
     pub(super) fn of_this_machine(root: &Path, is_quick: bool) -> Environment {
         let said = |program: &str, words: &[&str]| said(root, program, words);
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let dirty = match said("git", &["status", "--porcelain", "--untracked-files=no"]) {
-            Some(changes) if changes.is_empty() => "",
-            _ => ", with changes",
-        };
         Environment {
             date: today(),
             cpu: field(&cpuinfo, "model name").unwrap_or_else(|| UNKNOWN.into()),
@@ -53,8 +51,10 @@ impl Environment {
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease")
                 .map_or_else(|_| UNKNOWN.into(), |text| text.trim().into()),
             version: env!("CARGO_PKG_VERSION").into(),
-            commit: said("git", &["rev-parse", "--short=10", "HEAD"])
-                .map_or_else(|| UNKNOWN.into(), |commit| format!("{commit}{dirty}")),
+            commit: match commit() {
+                "" => UNKNOWN.into(),
+                commit => commit.to_owned(),
+            },
             compiler: said("rustc", &["--version"]).unwrap_or_else(|| UNKNOWN.into()),
             sizes: if is_quick { "quick: smaller files, fewer runs" } else { "full" }.into(),
         }

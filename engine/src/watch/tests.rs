@@ -135,7 +135,11 @@ async fn what_is_mounted_over_a_leased_directory_calls_its_leases_back() {
     assert_eq!(lease, LeaseId(2));
     let at = scene.dir.path().join("a/b");
     let none = rustix::mount::MountFlags::empty();
-    if rustix::mount::mount("none", &at, "tmpfs", none, None).is_err() {
+    if let Err(error) = rustix::mount::mount("none", &at, "tmpfs", none, None) {
+        let required = std::env::var("WORMHOLE_REQUIRE").is_ok_and(|names| names.contains("fuse"));
+        assert!(!required, "mounting is required here: {error}");
+        #[expect(clippy::print_stdout, reason = "a skipped test says so")]
+        let () = println!("skipped: this process may not mount ({error})");
         return;
     }
     let mounted = Mounted(&at);

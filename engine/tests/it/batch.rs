@@ -166,6 +166,8 @@ fn files_that_change_all_the_time_are_one_version_or_left_out() {
     const FILES: usize = 32;
     const LEN: usize = 20_000;
     const ROUNDS: usize = 40;
+    /// On a quiet machine nothing holds the writer up, and only some rounds in a hundred find a file between two writes.
+    const ROUNDS_MAX: usize = 2_000;
     let name = |n: usize| format!("f{n}");
     let rig = Rig::new(|dir| (0..FILES).for_each(|n| fs::write(dir.join(name(n)), vec![0; LEN]).unwrap()));
     let stop = Arc::new(AtomicBool::new(false));
@@ -174,7 +176,10 @@ fn files_that_change_all_the_time_are_one_version_or_left_out() {
         move || write_over(&dir, &stop, (FILES, LEN))
     });
     let mut whole = 0;
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS_MAX {
+        if round >= ROUNDS && whole > 0 {
+            break;
+        }
         let files = (0..FILES).map(|n| of(&rig.peer, "", &name(n))).collect();
         for file in outcomes(&rig.peer, "", files) {
             match file {
